@@ -1,0 +1,25 @@
+"""What a user is told when something cannot be done: one line that says what was given, what is allowed, what to do.
+
+Everything framefill raises on purpose is a `FramefillError`; the command line prints its message and exits with 2
+(bad usage or input) or 1 (`Failed`: the input was fine, the work did not finish). Anything else is a bug.
+"""
+
+
+class FramefillError(Exception):
+    """Base of every deliberate error. Its message is one clear line: what was given, what is allowed, what to do."""
+
+
+class BadInput(FramefillError):
+    """A value, shape or option that framefill cannot take."""
+
+
+class MediaError(BadInput):
+    """A video, image or array file that cannot be read as one, or written."""
+
+
+class CheckpointError(BadInput):
+    """A model file that is damaged, foreign, or newer than this framefill."""
+
+
+class Failed(FramefillError):
+    """The request was valid, but the work could not be finished (training diverged, disk full)."""

@@ -1,0 +1,1 @@
+"""Scores of filled-in sequences; every function is pure and states its formula."""
