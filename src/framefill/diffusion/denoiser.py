@@ -1,0 +1,94 @@
+"""The denoiser: network + schedule + target + noise = an estimate x_hat of the clean signal at any noise level.
+
+Its loss is w(snr) |whiten(x_hat - x)|^2 for any weight w; epsilon, v, x and EDM losses are choices of w, so what the
+network predicts (target) and what it is trained for (weight) are independent.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from framefill.arrays import Rng, expand
+from framefill.diffusion.noise import Noise, White
+from framefill.diffusion.schedule import Schedule, signal_to_noise
+from framefill.diffusion.target import Target
+from framefill.diffusion.weight import Weight
+
+Label = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(t, alpha, sigma), each (B,), to the number (B,) in [0, 1000] by which the network is told the noise level."""
+
+
+class Model(Protocol):
+    """What a sampler or a guidance needs: a clean estimate, and the process it belongs to."""
+
+    schedule: Schedule
+    noise: Noise
+
+    def __call__(self, x_t: Tensor, t: Tensor, cond: Tensor | None) -> Tensor:
+        """The clean estimate for x_t (B, ...) at times t (B,) under the condition, same shape as x_t."""
+        ...
+
+
+def angle_label(t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """1000 (1 - (2 / pi) atan(sigma / alpha)): depends on the noise level only, so the schedule may be replaced."""
+    return 1000 * (1 - (2 / torch.pi) * torch.atan2(sigma, alpha))
+
+
+def table_label(t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """1000 (1 - t): MCVD's integer label of the 1000-step table, 0 = most noise (facts, section 1.2)."""
+    return 1000 * (1 - t)
+
+
+class Denoiser(nn.Module):
+    """A clean estimate from a network(x, label, cond) that answers the target; final, extended only by wrapping.
+
+    `sigma_data` scales the network's input to unit variance: x_t / sqrt(alpha^2 sigma_data^2 + sigma^2), which is x_t
+    itself for variance-preserving schedules and sigma_data = 1.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        schedule: Schedule,
+        target: Target,
+        *,
+        noise: Noise | None = None,
+        label: Label = angle_label,
+        sigma_data: float = 1.0,
+    ):
+        super().__init__()
+        self.network = network
+        self.schedule = schedule
+        self.target = target
+        self.noise = noise or White()
+        self.label = label
+        self.sigma_data = sigma_data
+
+    def forward(self, x_t: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
+        """The clean estimate x_hat of x_t (B, ...) at times t (B,); computed in float32 or better."""
+        alpha, sigma = self.schedule(t)
+        label = self.label(t, alpha, sigma)
+        dtype = torch.promote_types(x_t.dtype, torch.float32)
+        a, s = expand(alpha, x_t).to(dtype), expand(sigma, x_t).to(dtype)
+        scale = ((a * self.sigma_data) ** 2 + s * s).rsqrt()
+        answer = self.network((x_t * scale).to(x_t.dtype), label.to(dtype), cond)
+        return self.target.to_x(answer.to(dtype), x_t.to(dtype), a, s)
+
+    def loss(
+        self, x: Tensor, t: Tensor, cond: Tensor | None, weight: Weight, rng: Rng, *, counted: Tensor | None = None
+    ) -> Tensor:
+        """Weighted mean squared error per sample, (B,), for clean x (B, ...) noised to times t (B,).
+
+        `counted` (broadcastable to x, 0 or 1) leaves elements out of the mean, e.g. frames that are given anyway.
+        """
+        alpha, sigma = self.schedule(t)
+        a, s = expand(alpha, x).to(x.dtype), expand(sigma, x).to(x.dtype)
+        x_t = a * x + s * self.noise.like(x, rng)
+        error = self.noise.whiten(self(x_t, t, cond) - x).square()
+        w = weight(signal_to_noise(alpha, sigma)).to(error.dtype)
+        if counted is None:
+            return w * error.flatten(1).mean(1)
+        counted = counted.expand_as(error)
+        return w * (error * counted).flatten(1).sum(1) / counted.flatten(1).sum(1).clamp(min=1)

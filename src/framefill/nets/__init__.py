@@ -1,0 +1,1 @@
+"""Networks: modules that know shapes, not tasks."""

@@ -1,0 +1,153 @@
+"""The layers of the MCVD U-Net (thesis 001, section 7.2.4; facts, section 1.2).
+
+Every layer takes feature maps (B, C, H, W). Residual sums are divided by sqrt(2) so that variance is kept; the last
+layer of every residual branch starts at (nearly) zero, so that a fresh network is nearly the identity.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def norm_groups(channels: int) -> int:
+    """Groups of a GroupNorm: the largest divisor of `channels` that is at most min(channels // 4, 32)."""
+    return next(g for g in range(max(min(channels // 4, 32), 1), 0, -1) if channels % g == 0)
+
+
+def variance_scaling(weight: Tensor, scale: float = 1.0) -> None:
+    """DDPM's initialisation: uniform with variance scale / mean(fan in, fan out); scale 0 becomes 1e-10."""
+    fan_in = weight[0].numel()
+    fan_out = weight.shape[0] * weight[0][0].numel()
+    bound = math.sqrt(3 * max(scale, 1e-10) / ((fan_in + fan_out) / 2))
+    nn.init.uniform_(weight, -bound, bound)
+
+
+def conv(inputs: int, outputs: int, size: int = 3, *, scale: float = 1.0) -> nn.Conv2d:
+    """A same-size convolution with DDPM initialisation and zero bias."""
+    layer = nn.Conv2d(inputs, outputs, size, padding=size // 2)
+    variance_scaling(layer.weight, scale)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def linear(inputs: int, outputs: int) -> nn.Linear:
+    """A dense layer with DDPM initialisation and zero bias."""
+    layer = nn.Linear(inputs, outputs)
+    variance_scaling(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def embed(label: Tensor, size: int) -> Tensor:
+    """Sinusoids of numbers (B,) in [0, 1000] as (B, size): sines first, then cosines, frequencies 10000^(-d / (D - 1)).
+
+    Paper: eq. 7.2.9 interleaves them and takes t in [0, 1]; the published program does this (facts, section 1.2).
+    """
+    half = size // 2
+    steps = torch.arange(half, dtype=torch.float32, device=label.device)
+    angle = label.float()[:, None] * torch.exp(steps * (-math.log(10000) / (half - 1)))
+    return torch.cat([angle.sin(), angle.cos()], 1)
+
+
+def _fir(x: Tensor) -> Tensor:
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=x.dtype, device=x.device) / 8
+    return torch.outer(taps, taps).expand(x.shape[1], 1, 4, 4)
+
+
+def downsample(x: Tensor) -> Tensor:
+    """Half the size, filtered by [1, 3, 3, 1] / 8 along both axes, zero-padded."""
+    return F.conv2d(x, _fir(x), stride=2, padding=1, groups=x.shape[1])
+
+
+def upsample(x: Tensor) -> Tensor:
+    """Twice the size: the transpose of `downsample`, times 4 so that a constant stays constant inside."""
+    return F.conv_transpose2d(x, 4 * _fir(x), stride=2, padding=1, groups=x.shape[1])
+
+
+class SpatialNorm(nn.Module):
+    """SPATIN: group normalisation whose scale and shift are maps computed from the condition (SPADE for frames)."""
+
+    def __init__(self, channels: int, cond_channels: int, hidden: int):
+        super().__init__()
+        self.groups = norm_groups(channels)
+        self.shared = conv(cond_channels, hidden)
+        self.gamma = conv(hidden, channels)
+        self.beta = conv(hidden, channels)
+
+    def forward(self, h: Tensor, cond: Tensor) -> Tensor:
+        """Normalised h (B, C, H, W), modulated by `cond` (B, K, *, *), which is resized to (H, W)."""
+        features = F.silu(self.shared(F.interpolate(cond, h.shape[-2:], mode="nearest")))
+        h = F.group_norm(h, self.groups, eps=1e-6)
+        return torch.addcmul(self.beta(features), h, 1 + self.gamma(features))
+
+
+class LevelNorm(nn.Module):
+    """Group normalisation, scaled and shifted by the noise-level embedding, then SiLU."""
+
+    def __init__(self, channels: int, embedding: int, cond_channels: int, spatin: int):
+        super().__init__()
+        self.groups = norm_groups(channels)
+        self.level = linear(embedding, 2 * channels)
+        self.spatial = SpatialNorm(channels, cond_channels, spatin) if spatin else None
+
+    def forward(self, h: Tensor, level: Tensor, cond: Tensor | None) -> Tensor:
+        """silu(norm(h) * (1 + scale) + shift), (scale, shift) from `level` (B, E), which is already activated."""
+        scale, shift = self.level(level)[:, :, None, None].chunk(2, 1)
+        if self.spatial is None:
+            h = F.group_norm(h, self.groups, eps=1e-5)
+        else:
+            assert cond is not None
+            h = self.spatial(h, cond)
+        return F.silu(torch.addcmul(shift, h, 1 + scale))
+
+
+class ResBlock(nn.Module):
+    """Two convolutions around a shortcut, optionally changing the size; (x + h) / sqrt(2)."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        embedding: int,
+        cond_channels: int,
+        spatin: int,
+        dropout: float,
+        resize: int = 0,
+    ):
+        super().__init__()
+        self.resize = {-1: downsample, 0: lambda x: x, 1: upsample}[resize]
+        self.norm_0 = LevelNorm(inputs, embedding, cond_channels, spatin)
+        self.conv_0 = conv(inputs, outputs)
+        self.norm_1 = LevelNorm(outputs, embedding, cond_channels, spatin)
+        self.dropout = nn.Dropout(dropout)
+        self.conv_1 = conv(outputs, outputs, scale=0.0)
+        self.shortcut = conv(inputs, outputs, 1) if inputs != outputs or resize else nn.Identity()
+
+    def forward(self, x: Tensor, level: Tensor, cond: Tensor | None) -> Tensor:
+        """x (B, inputs, H, W) to (B, outputs, H', W')."""
+        h = self.conv_0(self.resize(self.norm_0(x, level, cond)))
+        h = self.conv_1(self.dropout(self.norm_1(h, level, cond)))
+        return (self.shortcut(self.resize(x)) + h) * 0.5**0.5
+
+
+class Attention(nn.Module):
+    """Self-attention over all positions of a feature map; (x + h) / sqrt(2)."""
+
+    def __init__(self, channels: int, head_width: int):
+        super().__init__()
+        self.heads = max(channels // head_width, 1)
+        self.norm = nn.GroupNorm(norm_groups(channels), channels, eps=1e-6)
+        self.qkv = conv(channels, 3 * channels, 1)
+        for part in self.qkv.weight.data.chunk(3):
+            variance_scaling(part, 0.1)
+        self.out = conv(channels, channels, 1, scale=0.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, H, W) to the same shape."""
+        B, C, H, W = x.shape
+        q, k, v = self.qkv(self.norm(x)).reshape(B, 3, self.heads, C // self.heads, H * W).transpose(3, 4).unbind(1)
+        h = F.scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(B, C, H, W)
+        return (x + self.out(h)) * 0.5**0.5
