@@ -1,0 +1,122 @@
+"""Model files: one .safetensors that names its recipe, so that `load` needs nothing but the path.
+
+The metadata is one JSON object (`Card`): recipe and fields, step, seed, data, licence, versions, and the sha256 of every
+tensor and of the card itself. A file whose digest does not match is refused: safetensors alone loads flipped bits
+silently. Files are written under a temporary name, flushed to disk and renamed. Nothing is ever unpickled.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from framefill.errors import CheckpointError, Failed
+
+FORMAT = 1
+LARGEST_HEADER = 10_000_000
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a model file says of itself. `fields` are the recipe's; `about` is free: data, licence, scores, machine."""
+
+    recipe: str
+    preset: str
+    fields: dict[str, Any]
+    step: int = 0
+    seed: int = 0
+    about: dict[str, Any] = field(default_factory=dict)
+    format: int = FORMAT
+
+
+def _digest(tensors: dict[str, Tensor], card: dict[str, Any]) -> str:
+    total = hashlib.sha256(json.dumps(card, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        total.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        total.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
+
+
+def write(path: Path, tensors: dict[str, Tensor], card: Card) -> None:
+    """Writes tensors and card to `path` atomically: afterwards the old file or the new one is there, whole."""
+    words = dataclasses.asdict(card)
+    tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    metadata = {"framefill": json.dumps(words), "sha256": _digest(tensors, words)}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        save_file(tensors, temporary, metadata)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise Failed(f"cannot write {path}: {_reason(error)}; free some space or choose another place") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error).splitlines()[0]
+
+
+def read_card(path: Path) -> Card:
+    """The card of a model file, without reading its tensors."""
+    return _open(path)[0]
+
+
+def read(path: Path, *, device: str = "cpu") -> tuple[dict[str, Tensor], Card]:
+    """The tensors and the card of a model file, after checking that every byte is as written."""
+    card, digest = _open(path)
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged ({_reason(error)}); take another copy") from error
+    if _digest(tensors, dataclasses.asdict(card)) != digest:
+        raise CheckpointError(f"{path} is damaged: its checksum does not match its content; take another copy")
+    return {name: t.to(device) for name, t in tensors.items()}, card
+
+
+def _open(path: Path) -> tuple[Card, str]:
+    if not path.is_file():
+        raise CheckpointError(f"there is no model file {path}")
+    try:
+        with path.open("rb") as raw:
+            header = int.from_bytes(raw.read(8), "little")
+        if header > min(LARGEST_HEADER, path.stat().st_size):
+            raise CheckpointError(f"{path} is not a framefill model: its header claims {header} bytes")
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+        words = json.loads(metadata["framefill"])
+        digest = metadata["sha256"]
+    except KeyError as error:
+        raise CheckpointError(f"{path} is not a framefill model: it has no {error} entry") from error
+    except (OSError, SafetensorError, ValueError) as error:
+        raise CheckpointError(f"{path} is not a framefill model, or is damaged ({_reason(error)})") from error
+    return _card(path, words), digest
+
+
+def _card(path: Path, words: Any) -> Card:
+    if not isinstance(words, dict) or not isinstance(words.get("format"), int):
+        raise CheckpointError(f"{path} is not a framefill model: its card cannot be read")
+    if words["format"] > FORMAT:
+        raise CheckpointError(
+            f"{path} was written by a newer framefill (format {words['format']}, this one reads up to {FORMAT}); upgrade"
+        )
+    try:
+        return Card(**words)
+    except TypeError as error:
+        raise CheckpointError(f"{path} is not a framefill model: its card cannot be read ({error})") from error
+
+
+def at_step(card: Card, step: int, *, about: dict[str, Any] | None = None) -> Card:
+    """The card after `step` steps, with more to say of the model."""
+    return dataclasses.replace(card, step=step, about=card.about | (about or {}))

@@ -1,0 +1,134 @@
+"""Completion of sequences: which frames are known decides the task, one window model does them all.
+
+A window model draws `current` frames, given any known frames among its `past + current + future` neighbours. Completing
+a sequence of any length is a rollout: windows are laid over it in some order, each sees what is known or already
+drawn, and fills the rest of its current frames (thesis 001, sections 7.2.1 to 7.2.3 and figure 7.2).
+
+The order is pure bookkeeping on one row of booleans and knows nothing of images, networks or noise.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from framefill.arrays import Rng
+from framefill.errors import BadInput
+
+Order = Callable[["Window", Sequence[bool]], Iterator["Placement"]]
+Draw = Callable[[Tensor, Tensor, Rng], Tensor]
+"""(frames (B, length, ...), known (B, length) bool, rng) to current frames (B, current, ...)."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """How many frames a model sees before (`past`) and after (`future`) the `current` ones that it draws."""
+
+    past: int
+    current: int
+    future: int
+
+    def __post_init__(self) -> None:
+        if self.current < 1 or self.past < 0 or self.future < 0:
+            raise BadInput(f"a window needs current >= 1, past >= 0 and future >= 0, got {self}")
+
+    @property
+    def length(self) -> int:
+        """All frames of the window."""
+        return self.past + self.current + self.future
+
+    @property
+    def drawn(self) -> slice:
+        """Where the current frames lie in the window."""
+        return slice(self.past, self.past + self.current)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A window laid on a sequence: its first current frame falls on `start`, neighbours are `stride` frames apart."""
+
+    start: int
+    stride: int = 1
+
+    def frames(self, window: Window) -> list[int]:
+        """The sequence index of every frame of the window; may lie outside the sequence."""
+        return [self.start + self.stride * (i - window.past) for i in range(window.length)]
+
+
+def blockwise(window: Window, known: Sequence[bool]) -> Iterator[Placement]:
+    """Every gap from its known side inwards: forwards after known frames, backwards before them (figure 7.2)."""
+    return _blocks(window, list(known), 1)
+
+
+def hierarchical(window: Window, known: Sequence[bool], *, stride: int = 2) -> Iterator[Placement]:
+    """Every `stride`-th unknown frame first, as one coarse sequence; then the frames between, which see both sides.
+
+    The thesis proposes this (section 7.6.1): far-apart frames are drawn together, so a long clip drifts less. A model
+    must have been trained on frames that far apart (its recipe's `strides`).
+    """
+    known = list(known)
+    for offset in range(_first_phase(known, stride), len(known), max(len(known), 1)):
+        coarse = known[offset % stride :: stride]
+        for place in _blocks(window, coarse, 1):
+            yield Placement(offset % stride + place.start * stride, stride)
+        known[offset % stride :: stride] = [True] * len(coarse)
+    yield from _blocks(window, known, 1)
+
+
+def _first_phase(known: list[bool], stride: int) -> int:
+    """The coarse grid passes through a known frame where there is one, so that it continues what is given."""
+    edge = next((i for i in range(1, len(known)) if known[i - 1] and not known[i]), None)
+    return (edge - 1 if edge is not None else 0) % stride
+
+
+def _blocks(window: Window, known: list[bool], stride: int) -> Iterator[Placement]:
+    while not all(known):
+        first = known.index(False)
+        end = next((i for i in range(first, len(known)) if known[i]), len(known))
+        backwards = first == 0 and end < len(known)
+        start = max(end - window.current, 0) if backwards else first
+        yield Placement(start, stride)
+        known[start : start + window.current] = [True] * len(known[start : start + window.current])
+
+
+def lay(frames: Tensor, known: Tensor, place: Placement, window: Window) -> tuple[Tensor, Tensor]:
+    """The window's view (B, length, ...) of a sequence (B, T, ...) and what is known of it; outside is unknown."""
+    T = frames.shape[1]
+    index = torch.tensor(place.frames(window), device=frames.device)
+    inside = (index >= 0) & (index < T)
+    clamped = index.clamp(0, T - 1)
+    return frames[:, clamped], known[:, clamped] & inside
+
+
+def complete(
+    draw: Draw, frames: Tensor, known: Tensor, window: Window, rng: Rng, *, order: Order = blockwise
+) -> Iterator[Tensor]:
+    """Fills the unknown frames of `frames` (B, T, ...) where `known` (B, T) is False; yields after every window.
+
+    Samples with the same pattern go together; known frames come back untouched. The last tensor yielded is complete;
+    if nothing is unknown, the input is yielded once.
+    """
+    if known.shape != frames.shape[:2]:
+        raise BadInput(f"known must have shape {tuple(frames.shape[:2])}, got {tuple(known.shape)}")
+    frames = frames.masked_fill(~known.reshape(*known.shape, *[1] * (frames.ndim - 2)), 0.0)
+    yield frames
+    for pattern in known.unique(dim=0):
+        rows = (known == pattern).all(1).nonzero()[:, 0]
+        part, filled, streams = frames[rows], known[rows].clone(), rng.pick(rows.tolist())
+        for place in order(window, pattern.tolist()):
+            drawn = draw(*lay(part, filled, place, window), streams)
+            part, filled = _accept(part, filled, drawn, place, window)
+            frames = frames.index_copy(0, rows, part)
+            yield frames
+
+
+def _accept(
+    frames: Tensor, filled: Tensor, drawn: Tensor, place: Placement, window: Window
+) -> tuple[Tensor, Tensor]:
+    frames, filled = frames.clone(), filled.clone()
+    for i, t in enumerate(place.frames(window)[window.drawn]):
+        if t < frames.shape[1] and not bool(filled[0, t]):
+            frames[:, t] = drawn[:, i]
+            filled[:, t] = True
+    return frames, filled

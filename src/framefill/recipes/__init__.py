@@ -1,0 +1,57 @@
+"""Recipes: one frozen dataclass per paper system, and the only table of their names and presets."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from framefill.errors import BadInput
+from framefill.recipes import mcvd
+
+RECIPES: dict[str, type] = {"mcvd": mcvd.MCVD}
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named setting of a recipe, with the score its paper reports for it (None where there is none)."""
+
+    recipe: Any
+    data: str
+    paper_score: str | None = None
+
+
+PRESETS: dict[str, dict[str, Preset]] = {
+    "mcvd": {name: Preset(*row) for name, row in mcvd.PRESETS.items()},
+}
+
+
+def find(name: str, preset: str) -> Preset:
+    """The preset of a recipe; BadInput lists what there is."""
+    if name not in RECIPES:
+        raise BadInput(f"unknown recipe {name!r}; choose one of {', '.join(RECIPES)}")
+    if preset not in PRESETS[name]:
+        raise BadInput(f"unknown preset {preset!r} of {name}; choose one of {', '.join(PRESETS[name])}")
+    return PRESETS[name][preset]
+
+
+def parameters(recipe: Any) -> int:
+    """The number of trainable parameters, counted without allocating them."""
+    with torch.device("meta"):
+        return sum(p.numel() for p in recipe.model().parameters())
+
+
+def rows() -> list[dict[str, Any]]:
+    """Every preset as plain values: recipe, preset, parameters, data, paper_score and all fields."""
+    return [
+        {
+            "recipe": name,
+            "preset": preset,
+            "parameters": parameters(entry.recipe),
+            "data": entry.data,
+            "paper_score": entry.paper_score,
+            "fields": dataclasses.asdict(entry.recipe),
+        }
+        for name, presets in PRESETS.items()
+        for preset, entry in presets.items()
+    ]

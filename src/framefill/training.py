@@ -1,0 +1,230 @@
+"""Training as a generator: one loop for every recipe, which yields after each step and can be stopped anywhere.
+
+Nothing random is stored: data, masks, times, noise and dropout of step k are functions of (seed, k), so a run continued
+from a checkpoint is the run that was never interrupted, bit for bit on a CPU. A run folder only ever grows:
+
+    config.json         recipe, fields, seed, data       metrics.jsonl     one line per logged step, appended
+    checkpoints/        full state, the newest two       model.safetensors the averaged weights, ready to use
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from framefill import checkpoint
+from framefill.arrays import Rng, derive
+from framefill.checkpoint import Card
+from framefill.errors import BadInput, Failed
+from framefill.recipes.recipe import Recipe, Source, to_fields
+
+DATA, NOISE, DROPOUT = 1, 2, 3
+PATIENCE = 10
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The state of a run after a step; `rate` in examples per second, `left` in seconds, `saved` if just checkpointed."""
+
+    step: int
+    steps: int
+    loss: float
+    gradient: float
+    learning_rate: float
+    rate: float
+    left: float
+    skipped: int
+    saved: Path | None = None
+
+
+def bf16_pays(device: str) -> bool:
+    """Whether mixed precision is faster here: CUDA with bf16, or a CPU with bf16 instructions."""
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported()
+    return device == "cpu" and torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+class Trainer:
+    """Model, running average and optimiser of a run, and their way to disk and back."""
+
+    def __init__(self, recipe: Recipe, card: Card, *, device: str):
+        torch.manual_seed(card.seed)
+        self.recipe, self.card, self.device = recipe, card, device
+        self.model = recipe.model().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.named = dict(self.model.named_parameters())
+        self.average = {name: p.detach().clone() for name, p in self.named.items()}
+        self.adam = torch.optim.Adam(self.named.values(), lr=recipe.learning_rate, fused=True)
+        self.step = self.skipped = self.streak = 0
+        self.bf16 = bf16_pays(device)
+
+    def rate_at(self, steps: int) -> float:
+        """The learning rate of the coming step: linear warm-up, constant, linear cool-down to zero."""
+        recipe, k = self.recipe, self.step + 1
+        warm = min(k / max(recipe.warmup, 1), 1.0)
+        cool = (steps - self.step) / (recipe.cooldown * steps) if recipe.cooldown else 1.0
+        return recipe.learning_rate * min(warm, cool, 1.0)
+
+    def update(self, batch: Tensor, seed: int, steps: int, accumulate: int) -> tuple[float, float]:
+        """One step on `batch`; returns its loss and gradient norm. A step that is not finite changes nothing."""
+        torch.manual_seed(derive(seed, DROPOUT, self.step) % 2**63)
+        self.model.train()
+        total, size, index = 0.0, len(batch), list(range(len(batch)))
+        rng = Rng.batch(seed, size, NOISE, self.step)
+        for part in range(accumulate):
+            rows = index[part::accumulate]
+            with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.bf16):
+                loss = self.recipe.loss(self.model, batch[rows].to(self.device), rng.pick(rows)).sum() / size
+            loss.backward()
+            total += float(loss.detach())
+        norm = float(nn.utils.clip_grad_norm_(self.named.values(), self.recipe.clip))
+        finite = norm < float("inf") and total < float("inf")
+        if finite:
+            for group in self.adam.param_groups:
+                group["lr"] = self.rate_at(steps)
+            self.adam.step()
+            decay = self.recipe.ema if self.recipe.cooldown == 0 else min(self.recipe.ema, (1 + self.step) / (10 + self.step))
+            torch._foreach_lerp_(list(self.average.values()), [p.detach() for p in self.named.values()], 1 - decay)
+        self.adam.zero_grad()
+        self.step += 1
+        self.skipped, self.streak = self.skipped + (not finite), 0 if finite else self.streak + 1
+        return total, norm
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything needed to go on: parameters, average, Adam's moments."""
+        tensors = {f"model.{k}": v for k, v in self.named.items()} | {f"average.{k}": v for k, v in self.average.items()}
+        for name, parameter in self.named.items():
+            for key, value in self.adam.state.get(parameter, {}).items():
+                tensors[f"adam.{key}.{name}"] = value
+        return tensors
+
+    def restore(self, tensors: dict[str, Tensor], step: int, skipped: int) -> None:
+        """The inverse of `state`."""
+        moments: dict[str, dict[str, Tensor]] = {}
+        with torch.no_grad():
+            for key, value in tensors.items():
+                kind, name = key.split(".", 1)
+                if kind == "adam":
+                    moment, name = name.split(".", 1)
+                    moments.setdefault(name, {})[moment] = value
+                else:
+                    (self.named if kind == "model" else self.average)[name].copy_(value)
+        layout = {name: i for i, name in enumerate(self.named)}
+        groups = self.adam.state_dict()["param_groups"]
+        self.adam.load_state_dict({"state": {layout[n]: m for n, m in moments.items()}, "param_groups": groups})
+        self.step, self.skipped = step, skipped
+
+
+def train(
+    recipe: Recipe,
+    source: Source,
+    out: Path,
+    *,
+    card: Card,
+    steps: int | None = None,
+    budget: float | None = None,
+    device: str = "cpu",
+    accumulate: int = 1,
+    save_every: int = 500,
+    log_every: int = 10,
+) -> Iterator[Progress]:
+    """Trains `recipe` on `source` in the run folder `out`, from where the folder left off; yields after every step.
+
+    `card` names recipe, preset, seed and data. `steps` defaults to the recipe's; with `budget` (seconds) the number of
+    steps is chosen so that the run ends in time, measured on steps 3 to 12. Raises BadInput when the folder belongs to
+    another run, Failed when 10 steps in a row are not finite.
+    """
+    run = _open_run(out, card)
+    trainer = Trainer(recipe, card, device=device)
+    _resume(trainer, out)
+    steps = steps or run.get("steps") or recipe.steps
+    start, measured = time.monotonic(), time.monotonic()
+    first, examples = trainer.step, 0
+    with ThreadPoolExecutor(1) as pool, (out / "metrics.jsonl").open("a") as log:
+        fetch = lambda k: pool.submit(  # noqa: E731
+            recipe.batch, source, [derive(card.seed, DATA, k, i) for i in range(recipe.batch_size)]
+        )
+        pending = fetch(trainer.step)
+        while trainer.step < steps:
+            batch, pending = pending.result(), fetch(trainer.step + 1)
+            loss, norm = trainer.update(batch, card.seed, steps, accumulate)
+            if trainer.streak >= PATIENCE:
+                raise Failed(f"training stopped at step {trainer.step}: {PATIENCE} steps in a row were not finite; "
+                             "lower learning_rate or clip")  # fmt: skip
+            done = trainer.step - first
+            if done == 2:
+                measured, examples = time.monotonic(), 0
+            examples += recipe.batch_size
+            spent = time.monotonic() - measured
+            if budget and done == 12:
+                steps = trainer.step + max(int((budget - (time.monotonic() - start)) / (spent / 10)), 1)
+                run = _amend(out, run, steps=steps)
+            saved = trainer.step % save_every == 0 or trainer.step == steps
+            path = _save(trainer, out) if saved else None
+            progress = Progress(
+                trainer.step, steps, loss, norm, trainer.adam.param_groups[0]["lr"], examples / max(spent, 1e-9),
+                spent / max(done - 2, 1) * (steps - trainer.step), trainer.skipped, path,
+            )  # fmt: skip
+            if trainer.step % log_every == 0 or saved:
+                line = {"step": progress.step, "loss": loss, "gradient": norm, "learning_rate": progress.learning_rate,
+                        "rate": progress.rate, "skipped": trainer.skipped, "seconds": time.monotonic() - start}  # fmt: skip
+                log.write(json.dumps(line) + "\n")
+                log.flush()
+            yield progress
+
+
+def _open_run(out: Path, card: Card) -> dict[str, Any]:
+    """The run's config, new or as it stands; BadInput when the folder holds a different run."""
+    config = {"recipe": card.recipe, "preset": card.preset, "fields": card.fields, "seed": card.seed, "about": card.about}
+    config = json.loads(json.dumps(config))
+    path = out / "config.json"
+    try:
+        (out / "checkpoints").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"cannot use {out} as a run folder: {error.strerror}; choose another with -o") from error
+    if not path.exists():
+        _write_json(path, config)
+        return config
+    found = json.loads(path.read_text())
+    for key in ("recipe", "preset", "fields", "seed"):
+        if found.get(key) != config[key]:
+            raise BadInput(f"{out} holds another run (its {key} differs); choose another folder with -o")
+    return found
+
+
+def _amend(out: Path, config: dict[str, Any], *, steps: int) -> dict[str, Any]:
+    _write_json(out / "config.json", config | {"steps": steps})
+    return config | {"steps": steps}
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(value, indent=1))
+    part.replace(path)
+
+
+def _save(trainer: Trainer, out: Path) -> Path:
+    card = checkpoint.at_step(trainer.card, trainer.step)
+    about = {"skipped": trainer.skipped}
+    path = out / "checkpoints" / f"step-{trainer.step:08d}.safetensors"
+    checkpoint.write(path, trainer.state(), checkpoint.at_step(card, trainer.step, about=about))
+    checkpoint.write(out / "model.safetensors", trainer.average, card)
+    for old in sorted((out / "checkpoints").glob("step-*.safetensors"))[:-2]:
+        old.unlink()
+    return path
+
+
+def _resume(trainer: Trainer, out: Path) -> None:
+    """Continues from the newest checkpoint that is whole."""
+    for path in sorted((out / "checkpoints").glob("step-*.safetensors"), reverse=True):
+        try:
+            tensors, card = checkpoint.read(path, device=trainer.device)
+        except BadInput:
+            continue
+        trainer.restore(tensors, card.step, card.about.get("skipped", 0))
+        return
