@@ -18,7 +18,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from framefill.errors import CheckpointError, Failed
+from framefill import recipes
+from framefill.errors import BadInput, CheckpointError, Failed
+from framefill.recipes.recipe import from_fields
 
 FORMAT = 1
 LARGEST_HEADER = 10_000_000
@@ -120,3 +122,48 @@ def _card(path: Path, words: Any) -> Card:
 def at_step(card: Card, step: int, *, about: dict[str, Any] | None = None) -> Card:
     """The card after `step` steps, with more to say of the model."""
     return dataclasses.replace(card, step=step, about=card.about | (about or {}))
+
+
+def load(path: str | Path, *, device: str = "cpu") -> Any:
+    """The product in a model file (a `VideoModel` for MCVD): weights, recipe and verbs, ready to use on `device`.
+
+    `path` may also be a run folder, or the name of a model that ships with framefill. Raises CheckpointError for files
+    that are damaged, foreign, newer, or whose tensors do not fit their recipe.
+    """
+    place = locate(path)
+    tensors, card = read(place, device=device)
+    kind = recipes.RECIPES.get(card.recipe)
+    if kind is None:
+        raise CheckpointError(
+            f"{place} holds a {card.recipe!r} model; this framefill knows {', '.join(recipes.RECIPES)}"
+        )
+    try:
+        recipe = from_fields(kind, card.fields)
+        model = recipe.model().to(device)
+        model.load_state_dict({k: v.float() for k, v in tensors.items()})
+    except (BadInput, RuntimeError) as error:
+        raise CheckpointError(f"{place} does not fit its recipe {card.recipe}: {_reason(error)}") from error
+    model = model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    return recipe.product(model, card=card, device=device)
+
+
+def save(product: Any, path: str | Path, *, half: bool = False) -> None:
+    """Writes a product to one .safetensors file; `half` stores 16-bit floats, half the size. Never overwrites."""
+    place = Path(path)
+    if place.exists():
+        raise BadInput(f"{place} exists; choose another name")
+    tensors = {k: v.half() if half else v for k, v in product.model.state_dict().items()}
+    write(place, tensors, product.card)
+
+
+def shipped() -> dict[str, Path]:
+    """The models that come with framefill, by name."""
+    return {p.stem: p for p in sorted((Path(__file__).parent / "weights").glob("*.safetensors"))}
+
+
+def locate(path: str | Path) -> Path:
+    """The model file meant by a path, a run folder or a shipped name."""
+    place = Path(path)
+    if place.is_dir():
+        return place / "model.safetensors"
+    return place if place.exists() else shipped().get(str(path), place)

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from framefill import checkpoint
 from framefill.arrays import Rng, derive
 from framefill.checkpoint import Card
+from framefill.device import bf16_pays
 from framefill.errors import BadInput, Failed
-from framefill.recipes.recipe import Recipe, Source, to_fields
+from framefill.recipes.recipe import Recipe, Source
 
 DATA, NOISE, DROPOUT = 1, 2, 3
 PATIENCE = 10
@@ -41,13 +42,6 @@ class Progress:
     left: float
     skipped: int
     saved: Path | None = None
-
-
-def bf16_pays(device: str) -> bool:
-    """Whether mixed precision is faster here: CUDA with bf16, or a CPU with bf16 instructions."""
-    if device.startswith("cuda"):
-        return torch.cuda.is_bf16_supported()
-    return device == "cpu" and torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 class Trainer:
@@ -88,7 +82,11 @@ class Trainer:
             for group in self.adam.param_groups:
                 group["lr"] = self.rate_at(steps)
             self.adam.step()
-            decay = self.recipe.ema if self.recipe.cooldown == 0 else min(self.recipe.ema, (1 + self.step) / (10 + self.step))
+            decay = (
+                self.recipe.ema
+                if self.recipe.cooldown == 0
+                else min(self.recipe.ema, (1 + self.step) / (10 + self.step))
+            )
             torch._foreach_lerp_(list(self.average.values()), [p.detach() for p in self.named.values()], 1 - decay)
         self.adam.zero_grad()
         self.step += 1
@@ -97,7 +95,9 @@ class Trainer:
 
     def state(self) -> dict[str, Tensor]:
         """Everything needed to go on: parameters, average, Adam's moments."""
-        tensors = {f"model.{k}": v for k, v in self.named.items()} | {f"average.{k}": v for k, v in self.average.items()}
+        tensors = {f"model.{k}": v for k, v in self.named.items()} | {
+            f"average.{k}": v for k, v in self.average.items()
+        }
         for name, parameter in self.named.items():
             for key, value in self.adam.state.get(parameter, {}).items():
                 tensors[f"adam.{key}.{name}"] = value
@@ -180,7 +180,13 @@ def train(
 
 def _open_run(out: Path, card: Card) -> dict[str, Any]:
     """The run's config, new or as it stands; BadInput when the folder holds a different run."""
-    config = {"recipe": card.recipe, "preset": card.preset, "fields": card.fields, "seed": card.seed, "about": card.about}
+    config = {
+        "recipe": card.recipe,
+        "preset": card.preset,
+        "fields": card.fields,
+        "seed": card.seed,
+        "about": card.about,
+    }
     config = json.loads(json.dumps(config))
     path = out / "config.json"
     try:

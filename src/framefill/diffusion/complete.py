@@ -123,12 +123,59 @@ def complete(
             yield frames
 
 
-def _accept(
-    frames: Tensor, filled: Tensor, drawn: Tensor, place: Placement, window: Window
-) -> tuple[Tensor, Tensor]:
+def _accept(frames: Tensor, filled: Tensor, drawn: Tensor, place: Placement, window: Window) -> tuple[Tensor, Tensor]:
     frames, filled = frames.clone(), filled.clone()
     for i, t in enumerate(place.frames(window)[window.drawn]):
         if t < frames.shape[1] and not bool(filled[0, t]):
             frames[:, t] = drawn[:, i]
             filled[:, t] = True
     return frames, filled
+
+
+def stream(draw: Draw, frames: Iterator[Tensor | None], window: Window, rng: Rng) -> Iterator[tuple[Tensor, bool]]:
+    """`complete` in blockwise order for sequences of any length, holding no more than two windows of frames.
+
+    Takes frames (B, ...) or None for unknown ones, the first of them a frame; yields every frame in order with whether
+    it was given. Equal to `complete` as long as no gap comes before the first known frame.
+    """
+    behind: list[Tensor] = []
+    ahead: list[tuple[Tensor | None, bool]] = []
+    example = None
+    while True:
+        for frame in frames:
+            example = frame if example is None else example
+            ahead.append((frame, frame is not None))
+            if len(ahead) >= window.current + window.future:
+                break
+        if not ahead:
+            return
+        if ahead[0][0] is None:
+            if example is None:
+                raise BadInput("a stream must begin with a known frame; give one, or use complete for past prediction")
+            ahead = _fill_ahead(draw, behind, ahead, window, rng, example)
+        frame, given = ahead.pop(0)
+        assert frame is not None
+        behind = [*behind, frame][-window.past :] if window.past else []
+        yield frame, given
+
+
+def _fill_ahead(
+    draw: Draw,
+    behind: list[Tensor],
+    ahead: list[tuple[Tensor | None, bool]],
+    window: Window,
+    rng: Rng,
+    example: Tensor,
+) -> list[tuple[Tensor | None, bool]]:
+    """Draws the window whose current frames begin at ahead[0], and keeps what was unknown there."""
+    before: list[Tensor | None] = [None] * (window.past - len(behind)) + list(behind)
+    shown = before + [frame for frame, _ in ahead]
+    shown += [None] * (window.length - len(shown))
+    known = torch.tensor([frame is not None for frame in shown], device=example.device)
+    stacked = torch.stack([torch.zeros_like(example) if frame is None else frame for frame in shown], 1)
+    drawn = draw(stacked, known.expand(len(example), -1), rng)
+    current = [
+        (drawn[:, i], given) if frame is None else (frame, given)
+        for i, (frame, given) in enumerate(ahead[: window.current])
+    ]
+    return [*current, *ahead[window.current :]]

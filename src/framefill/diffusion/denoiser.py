@@ -77,7 +77,14 @@ class Denoiser(nn.Module):
         return self.target.to_x(answer.to(dtype), x_t.to(dtype), a, s)
 
     def loss(
-        self, x: Tensor, t: Tensor, cond: Tensor | None, weight: Weight, rng: Rng, *, counted: Tensor | None = None
+        self,
+        x: Tensor,
+        t: Tensor,
+        cond: Tensor | None,
+        weight: Weight,
+        rng: Rng,
+        *,
+        counted: Tensor | None = None,
     ) -> Tensor:
         """Weighted mean squared error per sample, (B,), for clean x (B, ...) noised to times t (B,).
 

@@ -48,7 +48,13 @@ class Sampler(ABC):
 
     @abstractmethod
     def step(
-        self, estimate: Estimate, x_t: Tensor, t: Level, s: Level, history: History, draw: Callable[[], Tensor]
+        self,
+        estimate: Estimate,
+        x_t: Tensor,
+        t: Level,
+        s: Level,
+        history: History,
+        draw: Callable[[], Tensor],
     ) -> Tensor:
         """x_s from x_t. `history[-1]` is (t, x_hat at t), earlier entries come before; `draw()` is fresh noise."""
 
@@ -100,7 +106,13 @@ class DDPM(Sampler):
             raise BadInput(f"DDPM's variance must lie in [0, 1] (0 small, 1 large), got {self.variance}")
 
     def step(
-        self, estimate: Estimate, x_t: Tensor, t: Level, s: Level, history: History, draw: Callable[[], Tensor]
+        self,
+        estimate: Estimate,
+        x_t: Tensor,
+        t: Level,
+        s: Level,
+        history: History,
+        draw: Callable[[], Tensor],
     ) -> Tensor:
         """alpha_s x_hat + sigma_s sqrt(1 - tau) n_hat + the chosen noise; no noise on the last step."""
         x_hat = history[-1][1]
@@ -124,7 +136,13 @@ class DDIM(Sampler):
     eta: float = 0.0
 
     def step(
-        self, estimate: Estimate, x_t: Tensor, t: Level, s: Level, history: History, draw: Callable[[], Tensor]
+        self,
+        estimate: Estimate,
+        x_t: Tensor,
+        t: Level,
+        s: Level,
+        history: History,
+        draw: Callable[[], Tensor],
     ) -> Tensor:
         """alpha_s x_hat + sigma_s (sqrt(1 - tau) n_hat + sqrt(tau) n')."""
         x_hat = history[-1][1]
@@ -153,7 +171,13 @@ class Heun(Sampler):
         return 2 * self.steps - 1
 
     def step(
-        self, estimate: Estimate, x_t: Tensor, t: Level, s: Level, history: History, draw: Callable[[], Tensor]
+        self,
+        estimate: Estimate,
+        x_t: Tensor,
+        t: Level,
+        s: Level,
+        history: History,
+        draw: Callable[[], Tensor],
     ) -> Tensor:
         """x_s / alpha_s = x_t / alpha_t + (ratio_s - ratio_t) (n_hat_t + n_hat_s) / 2."""
         x_hat = history[-1][1]
@@ -174,7 +198,13 @@ class DPMSolver(Sampler):
     """
 
     def step(
-        self, estimate: Estimate, x_t: Tensor, t: Level, s: Level, history: History, draw: Callable[[], Tensor]
+        self,
+        estimate: Estimate,
+        x_t: Tensor,
+        t: Level,
+        s: Level,
+        history: History,
+        draw: Callable[[], Tensor],
     ) -> Tensor:
         """The DDIM step with x_hat + (x_hat - x_hat_before) h / (2 h_before) in place of x_hat."""
         x_hat = history[-1][1]

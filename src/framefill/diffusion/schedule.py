@@ -40,8 +40,10 @@ def ddpm(steps: int = 1000, beta_min: float = 1e-4, beta_max: float = 0.02) -> S
 
     alpha^2 is the cumulative product of 1 - beta_k; between table entries its logarithm is interpolated linearly.
     """
-    _require(steps >= 1 and 0 < beta_min <= beta_max < 1, f"ddpm needs steps >= 1 and 0 < beta_min <= beta_max < 1, "
-             f"got {steps}, {beta_min}, {beta_max}")
+    _require(
+        steps >= 1 and 0 < beta_min <= beta_max < 1,
+        f"ddpm needs steps >= 1 and 0 < beta_min <= beta_max < 1, got {steps}, {beta_min}, {beta_max}",
+    )
     beta = torch.linspace(beta_min, beta_max, steps, dtype=torch.float64)
     table = torch.cat([torch.zeros(1, dtype=torch.float64), torch.log1p(-beta).cumsum(0)])
 
@@ -59,8 +61,10 @@ def ddpm(steps: int = 1000, beta_min: float = 1e-4, beta_max: float = 0.02) -> S
 
 def edm(sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Schedule:
     """Karras et al. 2022, eq. 5: alpha = 1, sigma^(1/rho) linear in t from `sigma_min` to `sigma_max`."""
-    _require(0 < sigma_min < sigma_max and rho > 0, f"edm needs 0 < sigma_min < sigma_max and rho > 0, "
-             f"got {sigma_min}, {sigma_max}, {rho}")
+    _require(
+        0 < sigma_min < sigma_max and rho > 0,
+        f"edm needs 0 < sigma_min < sigma_max and rho > 0, got {sigma_min}, {sigma_max}, {rho}",
+    )
     low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
 
     def schedule(t: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,35 +7,62 @@ that says whether it is known, and masks of any shape, so that short contexts, l
 all in the training distribution.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from framefill.arrays import Rng
 from framefill.diffusion.complete import Window
 from framefill.diffusion.denoiser import Denoiser, angle_label, table_label
 from framefill.diffusion.noise import GaussianFreeField, Noise, White
+from framefill.diffusion.sample import DDIM, DPMSolver
 from framefill.diffusion.schedule import cosine, ddpm, table_times, uniform_times
 from framefill.diffusion.target import Eps, V
 from framefill.diffusion.weight import snr, velocity
 from framefill.errors import BadInput
 from framefill.nets.unet import UNet
 from framefill.recipes.recipe import Source
+from framefill.video.digits import MovingDigits
+from framefill.video.folder import Clips, Windows
+from framefill.video.folder import split as split_clips
+from framefill.video.model import VideoModel
+
+Tell = Callable[[int, int, str], None]
+"""How long work reports: (done, total, name)."""
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Windows of clips, cropped to `size` (height, width) at random and mirrored if `flip`."""
+
+    windows: Windows
+    size: tuple[int, int]
+    flip: bool
+
+    def sample(self, seed: int, *, length: int, strides: tuple[int, ...]) -> NDArray[np.uint8]:
+        """A window (length, H, W, C), a pure function of `seed`."""
+        return self.windows.sample(seed, length=length, strides=strides, size=self.size, flip=self.flip)
 
 
 @dataclass(frozen=True)
 class MCVD:
     """Every hyperparameter of a masked conditional video diffusion model; the defaults are the paper's SMMNIST model.
 
-    Sizes are in pixels and frames. Fields without a source are from the published command lines (facts, section 1.1).
+    Sizes are in pixels and frames; clips are fitted to `view` (height, width; empty: the model's own size) and windows
+    are cropped from there at random. Fields without a source are from the published command lines (facts, section 1.1).
     """
 
     # frames
     channels: int = 1
     height: int = 64
     width: int = 64
+    view: tuple[int, ...] = ()
     past: int = 5
     current: int = 5
     future: int = 0
@@ -124,12 +151,26 @@ class MCVD:
         inner &= ~inner.all(1, keepdim=True) & (not self.published)
         return torch.cat([past, inner, future], 1)
 
+    def source(
+        self, data: str | Path, split: str, *, cache: Path | None = None, progress: Tell | None = None
+    ) -> Source:
+        """Windows of a split of `data`: "digits", or a folder of clips, decoded once into `cache`."""
+        if str(data) == "digits":
+            return MovingDigits(split)
+        height, width = self.view or (self.height, self.width)
+        clips = Clips.open(
+            Path(data), height=height, width=width, channels=self.channels, cache=cache, progress=progress
+        )
+        return Crops(Windows(split_clips(clips)[split]), (self.height, self.width), self.flip)
+
     def batch(self, source: Source, seeds: Sequence[int]) -> Tensor:
         """Training windows (B, length, C, H, W) in [-1, 1], one per seed."""
-        windows = [
-            torch.from_numpy(source.sample(s, length=self.window.length, strides=self.strides)) for s in seeds
-        ]
-        frames = torch.stack(windows).permute(0, 1, 4, 2, 3).float() / 127.5 - 1
+        windows = [source.sample(s, length=self.window.length, strides=self.strides) for s in seeds]
+        frames = (
+            torch.stack([torch.from_numpy(np.ascontiguousarray(w)) for w in windows]).permute(0, 1, 4, 2, 3).float()
+            / 127.5
+            - 1
+        )
         if frames.shape[2:] != (self.channels, self.height, self.width):
             raise BadInput(
                 f"this recipe takes frames of {self.channels}x{self.height}x{self.width} (channels, height, width), "
@@ -151,6 +192,26 @@ class MCVD:
         unknown = ~known[:, self.window.drawn, None, None, None]
         return model.loss(x, t, cond, velocity, rng, counted=unknown.to(x.dtype))
 
+    def product(self, model: Denoiser, *, card: Any = None, device: str = "cpu") -> VideoModel:
+        """The trained model with its verbs."""
+        return VideoModel(
+            model,
+            self.window,
+            self.condition,
+            self.channels,
+            self.height,
+            self.width,
+            self.network_stride,
+            sampler=DDIM(100) if self.published else DPMSolver(10),
+            device=device,
+            card=card,
+        )
+
+    @property
+    def network_stride(self) -> int:
+        """What heights and widths must be multiples of."""
+        return self.patch * 2 ** (len(self.multipliers) - 1)
+
 
 def _nearest(shown: Tensor, u: Tensor, frames: int, *, whole: bool) -> Tensor:
     """Known flags (B, frames), nearest frame first: none, all, or (unless `whole`, one in four) a random few."""
@@ -160,11 +221,17 @@ def _nearest(shown: Tensor, u: Tensor, frames: int, *, whole: bool) -> Tensor:
 
 
 SMMNIST = MCVD()
-KTH = replace(
-    SMMNIST, past=10, features=96, head_width=96, warmup=5000, steps=400_000, flip=True
-)
+KTH = replace(SMMNIST, past=10, features=96, head_width=96, warmup=5000, steps=400_000, flip=True)
 BAIR = replace(
-    SMMNIST, channels=3, past=2, features=192, head_width=192, learning_rate=1e-4, warmup=5000, steps=450_000, flip=True
+    SMMNIST,
+    channels=3,
+    past=2,
+    features=192,
+    head_width=192,
+    learning_rate=1e-4,
+    warmup=5000,
+    steps=450_000,
+    flip=True,
 )
 CITYSCAPES = replace(
     BAIR, height=128, width=128, multipliers=(1, 1, 2, 3, 4), attention=(False, False, True, True, True), dropout=0.0,
@@ -212,7 +279,7 @@ PRESETS: dict[str, tuple[MCVD, str, str | None]] = {
     ),
     "tiny": (TINY, "moving digits or any clips of 64x64", None),
     "tiny-natural": (
-        replace(TINY, channels=3, past=4, current=4, future=4, flip=True, strides=(1, 2), batch_size=24),
+        replace(TINY, channels=3, past=4, current=4, future=4, flip=True, strides=(1, 2), view=(72, 128), batch_size=24),
         "any colour clips", None,
     ),
 }  # fmt: skip

@@ -16,9 +16,9 @@ from PIL import Image
 
 from framefill.arrays import derive
 from framefill.errors import BadInput
+from framefill.video.folder import SPLITS
 
 Bytes = NDArray[np.uint8]
-SPLITS = ("train", "validation", "test")
 CANVAS, DIGIT, FASTEST = 64, 32, 4
 
 
@@ -31,7 +31,7 @@ def digits(split: str) -> Bytes:
         sheet = np.asarray(Image.open(file))
     tiles = sheet.reshape(100, 28, 50, 28).transpose(0, 2, 1, 3).reshape(-1, 28, 28)
     place = np.arange(len(tiles)) % 10
-    chosen = tiles[{"train": place < 8, "validation": place == 8, "test": place == 9}[split]]
+    chosen = tiles[{"train": place < 8, "val": place == 8, "test": place == 9}[split]]
     resized = [Image.fromarray(tile).resize((DIGIT, DIGIT), Image.Resampling.BILINEAR) for tile in chosen]
     return np.stack([np.asarray(tile) for tile in resized])
 

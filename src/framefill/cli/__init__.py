@@ -1,0 +1,58 @@
+"""The command line: every verb is a plain typed function, and torch is loaded only by the verbs that need it.
+
+Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 failed, 2 bad usage or input.
+"""
+
+import os
+import sys
+
+from framefill.errors import Failed, FramefillError
+
+
+def main() -> None:
+    """Entry point of `framefill`: runs a verb and turns deliberate errors into one line and an exit code."""
+    if sys.argv[1:] == ["--version"]:
+        from framefill import __version__
+
+        print(f"framefill {__version__}")
+        return
+    debug = "--debug" in sys.argv
+    words = [w for w in sys.argv[1:] if w != "--debug"]
+    try:
+        _run(words)
+    except FramefillError as error:
+        if debug:
+            raise
+        print(f"framefill: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(1 if isinstance(error, Failed) else 2)
+    except KeyboardInterrupt:
+        print("framefill: stopped", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _run(words: list[str]) -> None:
+    import tyro
+
+    from framefill.cli import inspect, training, video
+
+    verbs = {
+        "predict": video.predict,
+        "interpolate": video.interpolate,
+        "complete": video.complete,
+        "generate": video.generate,
+        "train": training.train,
+        "demo": video.demo,
+        "info": inspect.info,
+        "recipes": inspect.recipes,
+        "doctor": inspect.doctor,
+    }
+    tyro.extras.subcommand_cli_from_dict(
+        verbs,
+        prog="framefill",
+        description="Give framefill the frames you have; it fills in the ones you don't.",
+        args=words,
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+    )

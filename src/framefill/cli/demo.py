@@ -1,0 +1,107 @@
+"""The demo: both shipped models on clips that training never saw, and a page with what came out."""
+
+import html
+import sys
+import time
+from fractions import Fraction
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from framefill import checkpoint
+from framefill.metrics.image import psnr
+from framefill.video.clip import Clip
+from framefill.video.deliver import Target, deliver
+from framefill.video.digits import MovingDigits
+from framefill.video.files import read_clip
+from framefill.video.filled import Filled
+from framefill.video.model import VideoModel
+
+
+def run(output: Path, *, seed: int) -> None:
+    """Writes videos, sheets and `index.html` to `output`; results of an earlier demo there are replaced."""
+    start = time.monotonic()
+    sections = []
+    for name, title, clip in (
+        ("digits", "Moving digits", _digits()),
+        ("natural", "A hand moves a cup", _cup()),
+    ):
+        print(f"demo: {title.lower()}", file=sys.stderr)
+        model = checkpoint.load(name)
+        sections.append(_section(model, clip, Target(output, name), title, seed))
+    page = output / "index.html"
+    part = page.with_suffix(".part")
+    part.write_text(_page(sections, time.monotonic() - start))
+    part.replace(page)
+    for section in sections:
+        for path in section["files"]:
+            print(path)
+    print(page)
+
+
+def _digits() -> Clip:
+    return Clip(MovingDigits("test").sample(7, length=15, strides=(1,)), Fraction(10))
+
+
+def _cup() -> Clip:
+    with as_file(files("framefill").joinpath("data/cup.mp4")) as path:
+        return read_clip(path, limit=24, start=4, stride=2)
+
+
+def _section(model: VideoModel, clip: Clip, target: Target, title: str, seed: int) -> dict[str, Any]:
+    """A gap filled and a beginning continued, written beside each other, with their scores."""
+    window = model.window
+    length = window.length
+    given = Clip(clip.frames[:length], clip.fps)
+    index = np.arange(length)
+    gap = (index < window.past) | (index >= window.past + window.current)
+    results = {
+        "filled": model.complete(given, gap, seed=seed),
+        "continued": model.predict(
+            Clip(clip.frames[: window.past], clip.fps), 2 * window.current, samples=3, seed=seed
+        ),
+    }
+    made: list[Path] = []
+    scores: dict[str, dict[str, float]] = {}
+    for verb, filled in results.items():
+        place = Target(target.folder, f"{target.stem}-{verb}", target.suffix)
+        frames = ((filled.frames[:, t], bool(known)) for t, known in enumerate(filled.known))
+        written = deliver(frames, place, filled.fps, samples=len(filled.frames), overwrite=True)
+        made += [Path(p) for p in (*written["videos"], written["sheet"], written["preview"]) if p]
+        scores[verb] = _scores(model, filled, clip)
+    return {"title": title, "files": made, "scores": scores, "stem": target.stem}
+
+
+def _scores(model: VideoModel, filled: Filled, clip: Clip) -> dict[str, float]:
+    """PSNR of the made frames (mean over samples) and of the simplest guess, on the model's own size."""
+    truth = model.fitted(clip)[: filled.frames.shape[1]]
+    made = ~filled.known
+    hold = np.repeat(truth[model.window.past - 1][None], made.sum(), axis=0)
+    return {
+        "framefill": float(psnr(filled.frames[:, made], truth[made], axes=4).mean()),
+        "holding the last frame": float(psnr(hold, truth[made], axes=4)),
+    }
+
+
+def _page(sections: list[dict[str, Any]], seconds: float) -> str:
+    body = []
+    for section in sections:
+        body.append(f"<h2>{html.escape(section['title'])}</h2>")
+        for verb, words in (
+            ("filled", "A gap in the middle, filled in"),
+            ("continued", "The beginning, continued three ways"),
+        ):
+            stem = f"{section['stem']}-{verb}"
+            scores = ", ".join(f"{name} {value:.1f} dB" for name, value in section["scores"][verb].items())
+            body.append(f"<h3>{words}</h3><p>PSNR of the made frames: {scores}</p>")
+            body.append(
+                f'<img src="{stem}-preview.gif" alt="animation"><br><img src="{stem}-sheet.png" alt="all frames">'
+            )
+    return (
+        "<!doctype html><meta charset=utf-8><title>framefill demo</title><style>body{background:#111318;color:#e6e8ee;"
+        "font:16px system-ui;max-width:1240px;margin:2em auto;padding:0 1em}img{max-width:100%;margin:.4em 0}</style>"
+        f"<h1>framefill demo</h1><p>Grey border: given. Green border: made. Neither clip was seen in training. "
+        f"{seconds:.0f} seconds on this machine.</p>{''.join(body)}"
+    )

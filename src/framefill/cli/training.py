@@ -1,0 +1,137 @@
+"""The verb that trains."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from framefill.errors import BadInput
+
+if TYPE_CHECKING:
+    from framefill.training import Progress
+
+
+def train(
+    recipe: Annotated[str, tyro.conf.Positional],
+    data: Annotated[str, tyro.conf.Positional],
+    /,
+    *,
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
+    preset: str = "tiny",
+    set_: Annotated[tuple[str, ...], tyro.conf.arg(name="set"), tyro.conf.UseAppendAction] = (),
+    steps: int | None = None,
+    budget: str | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    accumulate: int = 1,
+    save_every: int = 200,
+    tensorboard: bool = False,
+    dry_run: bool = False,
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
+) -> None:
+    """Trains a model on a folder of clips, or on "digits". Run it again to go on where it stopped.
+
+    Args:
+        recipe: A recipe, such as mcvd (see `framefill recipes`).
+        data: A folder of videos, GIFs, image folders or .npy arrays; or the word digits.
+        output: The run folder: it is only ever added to.
+        preset: A setting of the recipe.
+        set_: Override a field, such as --set batch_size=16; may be repeated.
+        steps: Training steps; by default those of the preset.
+        budget: A time such as 30m or 2h, instead of steps.
+        seed: Same seed, same run.
+        device: cpu, cuda, or auto.
+        accumulate: Split every batch into this many parts, to save memory.
+        save_every: Steps between checkpoints, each with a sheet of samples.
+        tensorboard: Log to TensorBoard too (needs the extra `track`).
+        dry_run: Say what would be trained, and do nothing.
+        as_json: Print one JSON object at the end, and nothing else.
+    """
+    from framefill import recipes, training
+    from framefill.checkpoint import Card
+    from framefill.device import choose
+    from framefill.recipes.recipe import override, to_fields
+
+    chosen = override(recipes.find(recipe, preset).recipe, set_)
+    place, seconds = choose(device), _seconds(budget)
+    card = Card(recipe, preset, to_fields(chosen), seed=seed, about={"data": data})
+    plan = {"recipe": recipe, "preset": preset, "parameters": recipes.parameters(chosen), "device": place,
+            "steps": steps or (None if seconds else chosen.steps), "budget_seconds": seconds, "run": str(output)}  # fmt: skip
+    if not as_json:
+        print("training " + ", ".join(f"{k} {v}" for k, v in plan.items() if v is not None), file=sys.stderr)
+    if dry_run:
+        print(json.dumps(plan))
+        return
+    source = chosen.source(data, "train", progress=lambda done, of, name: _reading(done, of, name, as_json))
+    held_out = chosen.source(data, "val")
+    loop = training.train(
+        chosen, source, output, card=card, steps=steps, budget=seconds, device=place, accumulate=accumulate,
+        save_every=save_every,
+    )  # fmt: skip
+    last = _follow(loop, output, held_out, quiet=as_json, tensorboard=tensorboard)
+    result = {
+        "run": str(output),
+        "model": str(output / "model.safetensors"),
+        "curve": str(output / "loss.png"),
+    }
+    if last:
+        result |= {"steps": last.step, "loss": last.loss, "skipped": last.skipped}
+    print(json.dumps(result) if as_json else "\n".join(f"{k:8s} {v}" for k, v in result.items()))
+
+
+def _follow(loop: Any, output: Path, held_out: Any, *, quiet: bool, tensorboard: bool) -> "Progress | None":
+    """Runs the loop to its end, showing where it is; draws samples and the loss curve at every checkpoint."""
+    from framefill.cli.progress import meter
+    from framefill.curves import draw_losses
+
+    board = _board(output) if tensorboard else None
+    progress = None
+    with meter("training", quiet=quiet) as show:
+        for progress in loop:
+            show(progress)
+            if board:
+                board.add_scalar("loss", progress.loss, progress.step)
+            if progress.saved:
+                _samples(output, held_out, progress.step)
+                draw_losses(output / "metrics.jsonl", output / "loss.png")
+    return progress
+
+
+def _samples(output: Path, held_out: Any, step: int) -> None:
+    """A contact sheet of held-out clips: the truth, predicted, filled in; and one clip from nothing."""
+    from framefill import checkpoint
+    from framefill.video.report import sample_sheet
+
+    (output / "samples").mkdir(exist_ok=True)
+    sheet = sample_sheet(checkpoint.load(output / "model.safetensors"), held_out)
+    part = output / "samples" / ".part"
+    sheet.save(part, format="png")
+    part.replace(output / "samples" / f"step-{step:08d}.png")
+
+
+def _board(output: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise BadInput("--tensorboard needs TensorBoard: pip install 'framefill[track]'") from error
+    return SummaryWriter(str(output / "tensorboard"))
+
+
+def _reading(done: int, of: int, name: str, quiet: bool) -> None:
+    if not quiet:
+        print(f"reading clips: {done} of {of} ({name})", file=sys.stderr)
+
+
+def _seconds(text: str | None) -> float | None:
+    if text is None:
+        return None
+    units = {"s": 1, "m": 60, "h": 3600}
+    try:
+        value = float(text[:-1]) * units[text[-1:]]
+    except (ValueError, KeyError) as error:
+        raise BadInput(f"cannot read --budget {text!r}; write a time such as 90s, 30m or 2h") from error
+    if not value > 0:
+        raise BadInput(f"--budget must be more than nothing, got {text!r}")
+    return value

@@ -1,0 +1,57 @@
+"""Scores of pictures and clips against the truth, and two numbers that show a rollout drifting.
+
+Frames are uint8 or float arrays (..., H, W, C) in 0..255; every score is a pure function.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+def psnr(made: NDArray, truth: NDArray, *, axes: int = 3) -> Floats:
+    """Peak signal-to-noise ratio in dB, 10 log10(255^2 / mean squared error over the last `axes` axes).
+
+    axes = 3 scores every frame, axes = 4 every clip (MCVD's choice). Identical pictures give infinity.
+    """
+    difference = made.astype(np.float64) - truth.astype(np.float64)
+    error = np.square(difference).mean(axis=tuple(range(-axes, 0)))
+    with np.errstate(divide="ignore"):
+        return 10 * np.log10(255.0**2 / error)
+
+
+def ssim(made: NDArray, truth: NDArray) -> Floats:
+    """Structural similarity of frames (..., H, W, C), Wang et al. 2004: Gaussian window of sigma 1.5 (11x11).
+
+    Mean over positions where the window fits, and over channels; scikit-image's gaussian_weights=True,
+    use_sample_covariance=False, data_range=255.
+    """
+    x, y = made.astype(np.float64), truth.astype(np.float64)
+    blur = _gaussian_blur
+    mx, my = blur(x), blur(y)
+    vx, vy, cov = blur(x * x) - mx * mx, blur(y * y) - my * my, blur(x * y) - mx * my
+    a, b = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    index = (2 * mx * my + a) * (2 * cov + b) / ((mx * mx + my * my + a) * (vx + vy + b))
+    return index.mean(axis=(-3, -2, -1))
+
+
+def _gaussian_blur(x: Floats, *, sigma: float = 1.5, radius: int = 5) -> Floats:
+    taps = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+    taps /= taps.sum()
+    for axis in (-3, -2):
+        window = np.lib.stride_tricks.sliding_window_view(x, len(taps), axis=axis)
+        x = window @ taps
+    return x
+
+
+def mean_colour(frames: NDArray) -> Floats:
+    """Mean of every channel of every frame, (..., C) in 0..255."""
+    return frames.mean(axis=(-3, -2), dtype=np.float64)
+
+
+def sharpness(frames: NDArray) -> Floats:
+    """Mean absolute Laplacian of every frame (...), in grey levels: falls when a rollout blurs, rises with noise."""
+    x = frames.astype(np.float64)
+    inside = x[..., 1:-1, 1:-1, :]
+    around = x[..., :-2, 1:-1, :] + x[..., 2:, 1:-1, :] + x[..., 1:-1, :-2, :] + x[..., 1:-1, 2:, :]
+    return np.abs(around - 4 * inside).mean(axis=(-3, -2, -1))

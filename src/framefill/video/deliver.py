@@ -1,0 +1,140 @@
+"""Results as files: every sample as a video, the spread as another, and the previews that people look at first."""
+
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from framefill.errors import BadInput, MediaError
+from framefill.metrics.image import mean_colour, sharpness
+from framefill.video.files import Writer
+from framefill.video.filled import Filled, drift
+from framefill.video.sheet import contact_sheet, heat, side_by_side
+
+Frames = NDArray[np.uint8]
+VIDEO = (".mp4", ".mov", ".mkv", ".webm", ".gif", ".npy")
+SHOWN = 240  # frames of a preview: enough to judge, whatever the length of the video
+COLUMNS = 24  # frames of a contact sheet
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where results go: `folder`, the `stem` of every name, the `suffix` of the videos."""
+
+    folder: Path
+    stem: str
+    suffix: str = ".mp4"
+
+    @classmethod
+    def named(cls, output: Path | None, default: str) -> "Target":
+        """From what the user said: nothing, a file name with a video suffix, or a folder."""
+        if output is None:
+            return cls(Path(), default)
+        if output.suffix.lower() in VIDEO:
+            return cls(output.parent, output.stem, output.suffix)
+        if output.suffix and not output.is_dir():
+            raise BadInput(f"cannot write {output}: its suffix must be one of {', '.join(VIDEO)}, or none for a folder")
+        return cls(output, default)
+
+    def video(self, sample: int, samples: int) -> Path:
+        """The file of one sample."""
+        return self.folder / (self.stem + (f"-{sample + 1}" if samples > 1 else "") + self.suffix)
+
+    def beside(self, what: str) -> Path:
+        """A file beside the videos: "sheet.png", "preview.gif", "spread.mp4"."""
+        return self.folder / f"{self.stem}-{what}"
+
+    def check(self, samples: int, *, overwrite: bool) -> None:
+        """Refuses to start if a result is already there, or the folder cannot be made."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise MediaError(
+                f"cannot write to {self.folder}: {error.strerror}; choose another place with -o"
+            ) from error
+        paths = [self.video(i, samples) for i in range(samples)]
+        paths += [self.beside(what) for what in ("sheet.png", "preview.gif", "spread.mp4")]
+        there = [p for p in paths if p.exists()]
+        if there and not overwrite:
+            raise MediaError(f"{there[0]} exists; use --overwrite, or another name with -o")
+
+
+def deliver(
+    frames: Iterable[tuple[Frames, bool]],
+    target: Target,
+    fps: Fraction,
+    *,
+    samples: int,
+    keep: int | None = None,
+    overwrite: bool = False,
+    each: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Writes frames as they come: (N, H, W, C) uint8 and whether they were given; memory does not grow with length.
+
+    `keep` writes only that many samples, the most different ones. Returns what was written: "videos", "sheet",
+    "preview", "spread" (with 2 samples or more), "drift", "frames".
+    """
+    target.check(samples, overwrite=overwrite)
+    shown: list[Frames] = []
+    known: list[bool] = []
+    colours, crisp = [], []
+    spread = target.beside("spread.mp4") if samples > 1 else None
+    kept = list(range(samples))
+    with ExitStack() as stack:
+        writers = [
+            stack.enter_context(Writer(target.video(i, samples), fps, overwrite=overwrite)) for i in range(samples)
+        ]
+        heats = stack.enter_context(Writer(spread, fps, overwrite=overwrite)) if spread else None
+        for frame, given in frames:
+            for writer, picture in zip(writers, frame, strict=True):
+                writer.write(picture)
+            if heats:
+                heats.write(heat(frame.std(axis=0, ddof=1).mean(axis=-1)[None], top=64.0)[0])
+            if len(shown) < SHOWN:
+                shown.append(frame)
+            known.append(given)
+            colours.append(mean_colour(frame))
+            crisp.append(sharpness(frame))
+            each()
+        filled = Filled(np.stack(shown, 1), np.array(known[:SHOWN]), fps)
+        if keep and keep < samples:
+            kept = sorted(filled.most_different(keep))
+            for i in set(range(samples)) - set(kept):
+                writers[i].discard()
+    preview, sheet = _previews(filled, kept, target)
+    return {
+        "videos": [str(target.video(i, samples)) for i in kept],
+        "preview": str(preview),
+        "sheet": str(sheet),
+        "spread": str(spread) if spread else None,
+        "frames": len(known),
+        "made": known.count(False),
+        "drift": drift(np.stack(colours, 1), np.stack(crisp, 1), np.array(known)),
+    }
+
+
+def _previews(filled: Filled, kept: list[int], target: Target) -> tuple[Path, Path]:
+    """An animation and a contact sheet of up to four samples and their spread."""
+    rows = [(f"sample {i + 1}" if len(filled.frames) > 1 else "result", filled.frames[i]) for i in kept[:4]]
+    marks: list[Any] = [filled.known] * len(rows)
+    if len(filled.frames) > 1:
+        rows.append(("spread", heat(filled.spread(), top=64.0)))
+        marks.append(None)
+    preview, sheet = target.beside("preview.gif"), target.beside("sheet.png")
+    animation = side_by_side(rows, known=marks)
+    with Writer(preview, min(filled.fps, Fraction(25)), overwrite=True) as gif:
+        for picture in animation:
+            gif.write(picture)
+    T = len(filled.known)
+    columns = np.unique(np.linspace(0, T - 1, min(T, COLUMNS)).round().astype(int))
+    picked = [(label, frames[columns]) for label, frames in rows]
+    picture = contact_sheet(picked, known=[m if m is None else m[columns] for m in marks])
+    part = sheet.with_name(f".{sheet.name}.part")
+    picture.save(part, format="png")
+    part.replace(sheet)
+    return preview, sheet

@@ -1,0 +1,228 @@
+"""Training data from a folder of clips.
+
+Each file is decoded once, as a stream, fitted to one size and kept as a memory-mapped array in a cache, so
+that a window of frames costs one small read. Files are split, never their frames: neighbours are nearly
+equal, and a model that has learnt from one of them is not tested by the other. No window crosses a cut,
+where what came before says nothing of what comes after.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from framefill.errors import BadInput, MediaError
+from framefill.video import sources
+from framefill.video.clip import fit, with_channels
+from framefill.video.files import Writer, probe, read
+from framefill.video.shots import cuts, distinct
+from framefill.video.windows import Run, Windows
+
+__all__ = ["SPLITS", "Clips", "Run", "Source", "Windows", "cuts", "split"]
+
+SPLITS = ("train", "val", "test")
+_VERSION = 1  # of what a cached array holds: a new number makes every older one unused
+
+
+@dataclass(frozen=True)
+class Source:
+    """One clip: its `name` in the folder, the array file `path` of `length` frames, the `fps` and `cuts`."""
+
+    name: str
+    path: Path
+    length: int
+    fps: Fraction
+    cuts: tuple[int, ...]
+
+    def runs(self, start: int = 0, stop: int | None = None) -> list[Run]:
+        """The runs between cuts, of the frames `start` to `stop` (exclusive; None: the end)."""
+        stop = self.length if stop is None else stop
+        edges = [start, *(cut for cut in self.cuts if start < cut < stop), stop]
+        return [Run(self.name, self.path, a, b) for a, b in pairwise(edges) if a < b]
+
+
+@dataclass(frozen=True)
+class Clips:
+    """The clips of a folder, decoded and fitted.
+
+    `sources` are in the order of their names; `skipped` are the files that could not be read, each with the
+    reason.
+    """
+
+    sources: list[Source]
+    skipped: list[tuple[Path, str]]
+
+    @property
+    def warning(self) -> str | None:
+        """What a user of `split` should know: of fewer than three clips each one is divided by time."""
+        if len(self.sources) >= 3:
+            return None
+        return f"{len(self.sources)} clips only: each is divided by time, so scores say little about others"
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path | str,
+        *,
+        height: int,
+        width: int,
+        channels: int,
+        cache: Path | None = None,
+        progress: Callable[[int, int, str], None] | None = None,
+        drop_duplicates: bool = True,
+    ) -> "Clips":
+        """Every clip under `folder`, resized to cover `height` x `width` pixels and cropped to that.
+
+        Clips are videos, GIFs, .npy arrays and folders of two or more pictures without a video beside them,
+        at any depth, hidden ones passed over; `folder` may itself be one. Unless `drop_duplicates` is off,
+        frames that repeat the one before are left out. The arrays are kept in `cache` (default: framefill in
+        $XDG_CACHE_HOME or ~/.cache) and used again as long as the file is unchanged. After each clip
+        `progress(done, total, name)` is called.
+
+        Raises MediaError if no clip is there, or none can be read, or the cache cannot be written; BadInput
+        for an impossible size.
+        """
+        if height < 1 or width < 1 or channels not in (1, 3):
+            raise BadInput(f"{width}x{height} pixels in {channels} channels; give at least 1x1, and 1 or 3")
+        folder, cache, clips = Path(folder), Path(cache or _default_cache()), cls([], [])
+        found = _find(folder, cache)
+        shelf = _Shelf(_made(cache), (height, width, channels), drop_duplicates)
+        for done, path in enumerate(found, 1):
+            name = path.name if path == folder else path.relative_to(folder).as_posix()
+            try:
+                clips.sources.append(shelf.take(path, name))
+            except (MediaError, OSError) as error:
+                clips.skipped.append((path, str(error)))
+            if progress:
+                progress(done, len(found), name)
+        if not clips.sources:
+            raise MediaError(f"{folder}: none of {len(found)} clips can be used: {clips.skipped[0][1]}")
+        return clips
+
+
+def split(
+    clips: Clips, *, seed: int = 0, fractions: Sequence[float] = (0.8, 0.1, 0.1)
+) -> dict[str, list[Run]]:
+    """Runs for "train", "val" and "test", about in these `fractions`, which sum to 1.
+
+    Clips are divided, never their frames; which goes where depends on the names and `seed` alone, and every
+    split of a positive fraction gets one. Of one or two clips each is divided by time instead, the training
+    frames first, and `clips.warning` says so. Raises BadInput for other fractions.
+    """
+    if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise BadInput(f"fractions {tuple(fractions)}; give three for {SPLITS}, not negative, that sum to 1")
+    if len(clips.sources) < 3:
+        return _by_time(clips.sources, fractions)
+    drawn = iter(sorted(clips.sources, key=lambda source: _draw(seed, source.name)))
+    parts: dict[str, list[Run]] = {}
+    for part, size in zip(SPLITS, _sizes(len(clips.sources), fractions), strict=True):
+        chosen = sorted((next(drawn) for _ in range(size)), key=lambda source: source.name)
+        parts[part] = [run for source in chosen for run in source.runs()]
+    return parts
+
+
+def _draw(seed: int, name: str) -> bytes:
+    return hashlib.sha256(os.fsencode(f"{seed}/{name}")).digest()
+
+
+def _by_time(clips: list[Source], fractions: Sequence[float]) -> dict[str, list[Run]]:
+    edges = pairwise(np.cumsum([0, *fractions]))
+    return {
+        part: [run for clip in clips for run in clip.runs(round(a * clip.length), round(b * clip.length))]
+        for part, (a, b) in zip(SPLITS, edges, strict=True)
+    }
+
+
+def _sizes(count: int, fractions: Sequence[float]) -> list[int]:
+    """One for each positive fraction, then each further one to the split that is furthest below its share."""
+    sizes = [int(fraction > 0) for fraction in fractions]
+    while sum(sizes) < count:
+        lacking = [fraction * count - size for fraction, size in zip(fractions, sizes, strict=True)]
+        sizes[lacking.index(max(lacking))] += 1
+    return sizes
+
+
+@dataclass(frozen=True)
+class _Shelf:
+    """The cache: for each clip an array, then a note of its length, rate and cuts that says it is whole."""
+
+    cache: Path
+    shape: tuple[int, int, int]
+    drop_duplicates: bool
+
+    def take(self, path: Path, name: str) -> Source:
+        """The clip `path`, from the cache if it is there and whole."""
+        array = self.cache / f"{self._key(path)}.npy"
+        with suppress(Exception):  # whatever is wrong with an entry, it is made again
+            return self._kept(array, name)
+        self._make(path, array)
+        return self._kept(array, name)
+
+    def _key(self, path: Path) -> str:
+        # A folder does not change when a picture in it does, so its pictures are named one by one.
+        files = sources.pictures(path) if path.is_dir() else [path]
+        stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+        what = [_VERSION, os.path.abspath(path), stamps, self.shape, self.drop_duplicates]
+        return hashlib.sha256(json.dumps(what).encode()).hexdigest()
+
+    def _kept(self, array: Path, name: str) -> Source:
+        note = json.loads(array.with_suffix(".json").read_text())
+        frames = np.load(array, mmap_mode="r", allow_pickle=False)
+        if frames.shape != (note["length"], *self.shape) or frames.dtype != np.uint8:
+            raise MediaError(f"{array}: is not the array of its note; delete both")
+        return Source(name, array, note["length"], Fraction(note["fps"]), tuple(note["cuts"]))
+
+    def _make(self, path: Path, array: Path) -> None:
+        fps = probe(path).fps
+        with Writer(array, fps, overwrite=True) as writer:
+            for frame in distinct(self._fitted(path)) if self.drop_duplicates else self._fitted(path):
+                writer.write(frame)
+        frames = np.load(array, mmap_mode="r", allow_pickle=False)
+        note = {"length": len(frames), "fps": str(fps), "cuts": cuts(frames)}
+        unfinished = array.with_suffix(f".{os.getpid()}.part")
+        unfinished.write_text(json.dumps(note))
+        os.replace(unfinished, array.with_suffix(".json"))
+
+    def _fitted(self, path: Path) -> Iterator[np.ndarray]:
+        height, width, channels = self.shape
+        for frame in read(path):
+            yield fit(with_channels(frame, channels)[None], height, width)[0]
+
+
+def _default_cache() -> Path:
+    home = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(home) if os.path.isabs(home) else Path.home() / ".cache") / "framefill"
+
+
+def _made(cache: Path) -> Path:
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MediaError(f"{cache}: no cache can be made there: {error.strerror}; name another") from error
+    return cache
+
+
+def _same(one: Path, other: Path) -> bool:
+    return os.path.abspath(one) == os.path.abspath(other)
+
+
+def _find(folder: Path, cache: Path) -> list[Path]:
+    if folder.is_file():
+        return [folder]
+    found: list[Path] = []
+    for root, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name[0] != "." and not _same(Path(root, name), cache)]
+        files = [Path(root, name) for name in names if name[0] != "."]
+        clips = [file for file in files if file.suffix.lower() in sources.VIDEOS | {".npy"}]
+        pictures = sum(map(sources.is_picture, files))
+        found += clips or ([Path(root)] if pictures > 1 else [])
+    if not found:
+        raise MediaError(f"{folder}: no such folder, or no clips in it; framefill reads {sources.READABLE}")
+    return sorted(found)

@@ -1,0 +1,88 @@
+"""What a trained video model does, on clips it has not seen: sheets to look at, and figures with their error."""
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from framefill.metrics.image import psnr, ssim
+from framefill.video.clip import Clip
+from framefill.video.model import VideoModel
+from framefill.video.sheet import contact_sheet
+
+RATE = Fraction(10)
+
+
+def sample_sheet(model: VideoModel, source: Any, *, clips: int = 3, seed: int = 0) -> Image.Image:
+    """Truth, prediction and infilling of `clips` windows of `source`, and one clip from nothing."""
+    window = model.window
+    rows: list[tuple[str, NDArray[np.uint8]]] = []
+    known: list[NDArray[np.bool_] | None] = []
+    for i in range(clips):
+        truth = source.sample(i, length=window.length, strides=(1,))
+        for name, mask in _tasks(model).items():
+            filled = model.complete(Clip(truth, RATE), mask, seed=seed)
+            rows += [("truth", truth)] if name == "predicted" else []
+            known += [None] if name == "predicted" else []
+            rows.append((name, filled.frames[0]))
+            known.append(filled.known)
+    made = model.generate(window.length, seed=seed)
+    return contact_sheet([*rows, ("from nothing", made.frames[0])], known=[*known, made.known])
+
+
+def _tasks(model: VideoModel) -> dict[str, NDArray[np.bool_]]:
+    """Which frames of a window are known, for prediction and, where the model sees a future, for infilling."""
+    past, current = model.window.past, model.window.current
+    index = np.arange(model.window.length)
+    tasks = {"predicted": index < past}
+    if model.window.future:
+        tasks["filled in"] = (index < past) | (index >= past + current)
+    return tasks
+
+
+def scores(
+    model: VideoModel, source: Any, *, clips: int = 64, samples: int = 1, seed: int = 0
+) -> dict[str, dict[str, dict[str, tuple[float, float]]]]:
+    """PSNR (dB, per clip) and SSIM of the current frames of `clips` held-out windows, with 95 % intervals.
+
+    task -> method -> metric -> (mean, half-width). Methods: the model (mean over samples of each score), "hold" (the
+    last known frame stays) and, with a future, "blend" (linear between the known neighbours). The interval is 1.96
+    standard errors over clips.
+    """
+    window = model.window
+    drawn = window.drawn
+    tasks = _tasks(model)
+    collected: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for i in range(clips):
+        truth = source.sample(1_000_000 + i, length=window.length, strides=(1,))
+        for task, mask in tasks.items():
+            made = model.complete(Clip(truth, RATE), mask, samples=samples, seed=seed + i).frames[:, drawn]
+            guesses = {"model": made, "hold": _hold(truth, window)[None]}
+            if task == "filled in":
+                guesses["blend"] = _blend(truth, window)[None]
+            for name, guess in guesses.items():
+                clip_psnr = np.minimum(psnr(guess, truth[drawn], axes=4), 100.0).mean()
+                collected.setdefault((task, name), []).append(
+                    (float(clip_psnr), float(ssim(guess, truth[drawn]).mean()))
+                )
+    result: dict[str, dict[str, dict[str, tuple[float, float]]]] = {}
+    for (task, name), values in collected.items():
+        table = np.array(values)
+        half = 1.96 * table.std(axis=0, ddof=1) / np.sqrt(len(table))
+        result.setdefault(task, {})[name] = {
+            metric: (round(float(table[:, k].mean()), 4), round(float(half[k]), 4))
+            for k, metric in enumerate(("psnr", "ssim"))
+        }
+    return result
+
+
+def _hold(truth: NDArray[np.uint8], window: Any) -> NDArray[np.uint8]:
+    return np.repeat(truth[window.past - 1 : window.past], window.current, axis=0)
+
+
+def _blend(truth: NDArray[np.uint8], window: Any) -> NDArray[np.uint8]:
+    before, after = truth[window.past - 1].astype(float), truth[window.past + window.current].astype(float)
+    place = (np.arange(1, window.current + 1) / (window.current + 1))[:, None, None, None]
+    return np.round(before * (1 - place) + after * place).astype(np.uint8)
