@@ -7,6 +7,7 @@ so a sampler can be held against the truth. Nothing here uses the formulas of th
 
 import inspect
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ SCHEDULES = {
     "ddpm": schedule.ddpm(),
     "edm": schedule.edm(),
     "smld": schedule.smld(),
-    "smld levels": schedule.smld(levels=129),
+    "smld levels": schedule.smld(levels=257),
     "flow": schedule.flow(),
 }
 PRESERVING = ["cosine 20", "cosine 10", "ddpm"]  # alpha^2 + sigma^2 = 1
@@ -91,10 +92,15 @@ def wavenumbers(height: int, width: int) -> np.ndarray:
     return k
 
 
+@cache
+def _field_power(power: float, height: int, width: int) -> Tensor:
+    spectrum = wavenumbers(height, width) ** (-2 * power)
+    return torch.from_numpy(spectrum / spectrum.mean())
+
+
 def noise_power(kind: noise.Noise, height: int, width: int) -> Tensor:
     """Variance of every Fourier mode of a noise, scaled so that white noise has 1."""
-    power = wavenumbers(height, width) ** (-2 * getattr(kind, "power", 0.0))
-    return torch.from_numpy(power / power.mean())
+    return _field_power(getattr(kind, "power", 0.0), height, width)
 
 
 def through(gain: Tensor, x: Tensor) -> Tensor:

@@ -281,9 +281,7 @@ def test_cuts_survive_the_codec(data):
 @given(
     st.integers(3, 40),
     st.integers(0, 1000),
-    st.sampled_from(
-        [(0.8, 0.1, 0.1), (0.5, 0.25, 0.25), (0.98, 0.01, 0.01), (0.0, 0.5, 0.5), (0.7, 0.3, 0.0)]
-    ),
+    st.sampled_from([(0.8, 0.1, 0.1), (0.5, 0.25, 0.25), (0.98, 0.01, 0.01), (0.0, 0.5, 0.5), (0.7, 0.3, 0.0)]),
 )
 def test_splits_divide_the_files(count, seed, fractions):
     clips = Clips([source(f"{number:02d}", 10 + number, [4]) for number in range(count)], [])
@@ -429,9 +427,7 @@ def test_no_run_is_long_enough(numbered):
         Windows([])
 
 
-@pytest.mark.parametrize(
-    "options", [{"length": 0}, {"length": 2, "strides": ()}, {"length": 2, "strides": (1, 0)}]
-)
+@pytest.mark.parametrize("options", [{"length": 0}, {"length": 2, "strides": ()}, {"length": 2, "strides": (1, 0)}])
 def test_windows_that_are_none(numbered, options):
     with pytest.raises(BadInput, match="at least 1"):
         Windows(numbered(5)).sample(0, **options)

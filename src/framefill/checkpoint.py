@@ -1,7 +1,7 @@
 """Model files: one .safetensors that names its recipe, so that `load` needs nothing but the path.
 
-The metadata is one JSON object (`Card`): recipe and fields, step, seed, data, licence, versions, and the sha256 of every
-tensor and of the card itself. A file whose digest does not match is refused: safetensors alone loads flipped bits
+The metadata is one JSON object (`Card`): recipe and fields, step, seed, data, licence, and the sha256 of every tensor
+and of the card itself. A file whose digest does not match is refused: safetensors alone loads flipped bits
 silently. Files are written under a temporary name, flushed to disk and renamed. Nothing is ever unpickled.
 """
 
@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,8 @@ def write(path: Path, tensors: dict[str, Tensor], card: Card) -> None:
     except (OSError, SafetensorError) as error:
         raise Failed(f"cannot write {path}: {_reason(error)}; free some space or choose another place") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _reason(error: Exception) -> str:
@@ -111,7 +113,7 @@ def _card(path: Path, words: Any) -> Card:
         raise CheckpointError(f"{path} is not a framefill model: its card cannot be read")
     if words["format"] > FORMAT:
         raise CheckpointError(
-            f"{path} was written by a newer framefill (format {words['format']}, this one reads up to {FORMAT}); upgrade"
+            f"{path} was written by a newer framefill (format {words['format']}, this one reads {FORMAT}); upgrade"
         )
     try:
         return Card(**words)
@@ -138,7 +140,7 @@ def load(path: str | Path, *, device: str = "cpu") -> Any:
             f"{place} holds a {card.recipe!r} model; this framefill knows {', '.join(recipes.RECIPES)}"
         )
     try:
-        recipe = from_fields(kind, card.fields)
+        recipe: Any = from_fields(kind, card.fields)
         model = recipe.model().to(device)
         model.load_state_dict({k: v.float() for k, v in tensors.items()})
     except (BadInput, RuntimeError) as error:

@@ -12,7 +12,9 @@ def draw_losses(log: Path, target: Path) -> None:
         from matplotlib.figure import Figure
     except ImportError:
         return
-    lines = [json.loads(line) for line in log.read_text().splitlines() if line.endswith("}")]
+    # A continued run repeats the steps since its checkpoint: the last word counts.
+    said = {line["step"]: line for line in map(json.loads, log.read_text().splitlines())}
+    lines = [said[step] for step in sorted(said)]
     steps = np.array([line["step"] for line in lines])
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots(1, 2)

@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,12 @@ from framefill.recipes.recipe import Recipe, Source
 
 DATA, NOISE, DROPOUT = 1, 2, 3
 PATIENCE = 10
+UNPLANNED = 10**9
 
 
 @dataclass(frozen=True)
 class Progress:
-    """The state of a run after a step; `rate` in examples per second, `left` in seconds, `saved` if just checkpointed."""
+    """A run after a step: `rate` in examples per second, `left` in seconds, `saved` if it was just checkpointed."""
 
     step: int
     steps: int
@@ -55,6 +56,7 @@ class Trainer:
         self.average = {name: p.detach().clone() for name, p in self.named.items()}
         self.adam = torch.optim.Adam(self.named.values(), lr=recipe.learning_rate, fused=True)
         self.step = self.skipped = self.streak = 0
+        self.learning_rate = 0.0
         self.bf16 = bf16_pays(device)
 
     def rate_at(self, steps: int) -> float:
@@ -64,14 +66,17 @@ class Trainer:
         cool = (steps - self.step) / (recipe.cooldown * steps) if recipe.cooldown else 1.0
         return recipe.learning_rate * min(warm, cool, 1.0)
 
-    def update(self, batch: Tensor, seed: int, steps: int, accumulate: int) -> tuple[float, float]:
-        """One step on `batch`; returns its loss and gradient norm. A step that is not finite changes nothing."""
-        torch.manual_seed(derive(seed, DROPOUT, self.step) % 2**63)
+    def update(self, batch: Tensor, steps: int, accumulate: int) -> tuple[float, float]:
+        """One step on `batch`; returns its loss and gradient norm.
+
+        A step that is not finite changes no weight; ten of them in a row raise Failed.
+        """
+        torch.manual_seed(derive(self.card.seed, DROPOUT, self.step))
         self.model.train()
-        total, size, index = 0.0, len(batch), list(range(len(batch)))
-        rng = Rng.batch(seed, size, NOISE, self.step)
+        total, size = 0.0, len(batch)
+        rng = Rng.batch(self.card.seed, size, NOISE, self.step)
         for part in range(accumulate):
-            rows = index[part::accumulate]
+            rows = list(range(part, size, accumulate))
             with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.bf16):
                 loss = self.recipe.loss(self.model, batch[rows].to(self.device), rng.pick(rows)).sum() / size
             loss.backward()
@@ -79,18 +84,18 @@ class Trainer:
         norm = float(nn.utils.clip_grad_norm_(self.named.values(), self.recipe.clip))
         finite = norm < float("inf") and total < float("inf")
         if finite:
-            for group in self.adam.param_groups:
-                group["lr"] = self.rate_at(steps)
+            self.learning_rate = self.adam.param_groups[0]["lr"] = self.rate_at(steps)
             self.adam.step()
-            decay = (
-                self.recipe.ema
-                if self.recipe.cooldown == 0
-                else min(self.recipe.ema, (1 + self.step) / (10 + self.step))
-            )
+            # Paper: the published average starts at full decay; this one forgets the untrained weights sooner.
+            decay = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
             torch._foreach_lerp_(list(self.average.values()), [p.detach() for p in self.named.values()], 1 - decay)
         self.adam.zero_grad()
         self.step += 1
         self.skipped, self.streak = self.skipped + (not finite), 0 if finite else self.streak + 1
+        if self.streak >= PATIENCE:
+            raise Failed(
+                f"training stopped at step {self.step}: {PATIENCE} steps in a row were not finite; lower learning_rate"
+            )
         return total, norm
 
     def state(self) -> dict[str, Tensor]:
@@ -111,7 +116,9 @@ class Trainer:
                 kind, name = key.split(".", 1)
                 if kind == "adam":
                     moment, name = name.split(".", 1)
-                    moments.setdefault(name, {})[moment] = value
+                    # Adam's fused kernel walks the memory of parameter and moments together: same layout.
+                    same = value if value.ndim == 0 else torch.empty_like(self.named[name]).copy_(value)
+                    moments.setdefault(name, {})[moment] = same
                 else:
                     (self.named if kind == "model" else self.average)[name].copy_(value)
         layout = {name: i for i, name in enumerate(self.named)}
@@ -130,64 +137,81 @@ def train(
     budget: float | None = None,
     device: str = "cpu",
     accumulate: int = 1,
-    save_every: int = 500,
+    save_every: int = 200,
     log_every: int = 10,
 ) -> Iterator[Progress]:
     """Trains `recipe` on `source` in the run folder `out`, from where the folder left off; yields after every step.
 
-    `card` names recipe, preset, seed and data. `steps` defaults to the recipe's; with `budget` (seconds) the number of
-    steps is chosen so that the run ends in time, measured on steps 3 to 12. Raises BadInput when the folder belongs to
-    another run, Failed when 10 steps in a row are not finite.
+    `card` names recipe, preset, seed and data. `steps` defaults to what the folder or the recipe says; with `budget`
+    (seconds) a new run chooses them itself so that it ends in time, from the speed of its first steps. Raises BadInput
+    when the folder belongs to another run, Failed when 10 steps in a row are not finite.
     """
-    run = _open_run(out, card)
+    config = _open_run(out, card)
     trainer = Trainer(recipe, card, device=device)
     _resume(trainer, out)
-    steps = steps or run.get("steps") or recipe.steps
-    start, measured = time.monotonic(), time.monotonic()
-    first, examples = trainer.step, 0
+    planning = budget is not None and "steps" not in config
+    steps = UNPLANNED if planning else steps or config.get("steps") or recipe.steps
+    clock = Clock(trainer.step, recipe.batch_size)
     with ThreadPoolExecutor(1) as pool, (out / "metrics.jsonl").open("a") as log:
-        fetch = lambda k: pool.submit(  # noqa: E731
-            recipe.batch, source, [derive(card.seed, DATA, k, i) for i in range(recipe.batch_size)]
-        )
-        pending = fetch(trainer.step)
+        pending = pool.submit(_batch, recipe, source, card.seed, trainer.step)
         while trainer.step < steps:
-            batch, pending = pending.result(), fetch(trainer.step + 1)
-            loss, norm = trainer.update(batch, card.seed, steps, accumulate)
-            if trainer.streak >= PATIENCE:
-                raise Failed(f"training stopped at step {trainer.step}: {PATIENCE} steps in a row were not finite; "
-                             "lower learning_rate or clip")  # fmt: skip
-            done = trainer.step - first
-            if done == 2:
-                measured, examples = time.monotonic(), 0
-            examples += recipe.batch_size
-            spent = time.monotonic() - measured
-            if budget and done == 12:
-                steps = trainer.step + max(int((budget - (time.monotonic() - start)) / (spent / 10)), 1)
-                run = _amend(out, run, steps=steps)
-            saved = trainer.step % save_every == 0 or trainer.step == steps
-            path = _save(trainer, out) if saved else None
+            batch = pending.result()
+            pending = pool.submit(_batch, recipe, source, card.seed, trainer.step + 1)
+            loss, norm = trainer.update(batch, steps, accumulate)
+            clock.tick(trainer.step)
+            if planning and budget and clock.settled:
+                planning = False
+                steps = trainer.step + max(int((budget - clock.elapsed) * clock.rate / recipe.batch_size), 1)
+                _write_json(out / "config.json", config | {"steps": steps})
+            saved = _save(trainer, out) if trainer.step % save_every == 0 or trainer.step == steps else None
+            left = (steps - trainer.step) * recipe.batch_size / clock.rate
             progress = Progress(
-                trainer.step, steps, loss, norm, trainer.adam.param_groups[0]["lr"], examples / max(spent, 1e-9),
-                spent / max(done - 2, 1) * (steps - trainer.step), trainer.skipped, path,
-            )  # fmt: skip
+                trainer.step, steps, loss, norm, trainer.learning_rate, clock.rate, left, trainer.skipped, saved
+            )
             if trainer.step % log_every == 0 or saved:
-                line = {"step": progress.step, "loss": loss, "gradient": norm, "learning_rate": progress.learning_rate,
-                        "rate": progress.rate, "skipped": trainer.skipped, "seconds": time.monotonic() - start}  # fmt: skip
-                log.write(json.dumps(line) + "\n")
+                log.write(json.dumps(asdict(progress) | {"saved": bool(saved), "seconds": clock.elapsed}) + "\n")
                 log.flush()
             yield progress
 
 
+def _batch(recipe: Recipe, source: Source, seed: int, step: int) -> Tensor:
+    return recipe.batch(source, [derive(seed, DATA, step, i) for i in range(recipe.batch_size)])
+
+
+class Clock:
+    """How fast a run goes: examples per second since its third step (the first two pay for warming up)."""
+
+    def __init__(self, first: int, batch_size: int):
+        self.first, self.batch_size = first, batch_size
+        self.start = self.since = time.monotonic()
+        self.done = 0
+
+    def tick(self, step: int) -> None:
+        """A step has ended."""
+        self.done = step - self.first
+        if self.done == 2:
+            self.since = time.monotonic()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the run was started or continued."""
+        return time.monotonic() - self.start
+
+    @property
+    def settled(self) -> bool:
+        """Whether enough steps have been seen to plan by."""
+        return self.done >= 12
+
+    @property
+    def rate(self) -> float:
+        """Examples per second."""
+        counted, since = (self.done - 2, self.since) if self.done > 2 else (self.done, self.start)
+        return counted * self.batch_size / max(time.monotonic() - since, 1e-9)
+
+
 def _open_run(out: Path, card: Card) -> dict[str, Any]:
     """The run's config, new or as it stands; BadInput when the folder holds a different run."""
-    config = {
-        "recipe": card.recipe,
-        "preset": card.preset,
-        "fields": card.fields,
-        "seed": card.seed,
-        "about": card.about,
-    }
-    config = json.loads(json.dumps(config))
+    config = json.loads(json.dumps(asdict(card)))
     path = out / "config.json"
     try:
         (out / "checkpoints").mkdir(parents=True, exist_ok=True)
@@ -197,21 +221,17 @@ def _open_run(out: Path, card: Card) -> dict[str, Any]:
         _write_json(path, config)
         return config
     found = json.loads(path.read_text())
-    for key in ("recipe", "preset", "fields", "seed"):
+    for key in ("recipe", "fields", "seed"):
         if found.get(key) != config[key]:
             raise BadInput(f"{out} holds another run (its {key} differs); choose another folder with -o")
     return found
 
 
-def _amend(out: Path, config: dict[str, Any], *, steps: int) -> dict[str, Any]:
-    _write_json(out / "config.json", config | {"steps": steps})
-    return config | {"steps": steps}
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
+def _write_json(path: Path, value: dict[str, Any]) -> dict[str, Any]:
     part = path.with_suffix(".part")
     part.write_text(json.dumps(value, indent=1))
     part.replace(path)
+    return value
 
 
 def _save(trainer: Trainer, out: Path) -> Path:

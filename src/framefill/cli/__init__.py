@@ -5,6 +5,8 @@ Results go to standard output, everything else to standard error. Exit codes: 0 
 
 import os
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from framefill.errors import Failed, FramefillError
 
@@ -38,7 +40,7 @@ def _run(words: list[str]) -> None:
 
     from framefill.cli import inspect, training, video
 
-    verbs = {
+    verbs: dict[str, Callable[..., Any]] = {
         "predict": video.predict,
         "interpolate": video.interpolate,
         "complete": video.complete,

@@ -4,7 +4,7 @@ import json
 import platform
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -67,7 +67,7 @@ def doctor(*, as_json: Annotated[bool, tyro.conf.arg(name="json")] = False) -> N
     from framefill.device import bf16_pays
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    report = {
+    report: dict[str, Any] = {
         "framefill": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,

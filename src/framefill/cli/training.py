@@ -57,8 +57,15 @@ def train(
     chosen = override(recipes.find(recipe, preset).recipe, set_)
     place, seconds = choose(device), _seconds(budget)
     card = Card(recipe, preset, to_fields(chosen), seed=seed, about={"data": data})
-    plan = {"recipe": recipe, "preset": preset, "parameters": recipes.parameters(chosen), "device": place,
-            "steps": steps or (None if seconds else chosen.steps), "budget_seconds": seconds, "run": str(output)}  # fmt: skip
+    plan = {
+        "recipe": recipe,
+        "preset": preset,
+        "parameters": recipes.parameters(chosen),
+        "device": place,
+        "steps": steps or (None if seconds else chosen.steps),
+        "budget_seconds": seconds,
+        "run": str(output),
+    }
     if not as_json:
         print("training " + ", ".join(f"{k} {v}" for k, v in plan.items() if v is not None), file=sys.stderr)
     if dry_run:
@@ -71,7 +78,7 @@ def train(
         save_every=save_every,
     )  # fmt: skip
     last = _follow(loop, output, held_out, quiet=as_json, tensorboard=tensorboard)
-    result = {
+    result: dict[str, Any] = {
         "run": str(output),
         "model": str(output / "model.safetensors"),
         "curve": str(output / "loss.png"),

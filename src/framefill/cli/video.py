@@ -1,7 +1,6 @@
 """Verbs that make video: predict, interpolate, complete, generate, demo."""
 
 import json
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction

@@ -92,6 +92,26 @@ def _blocks(window: Window, known: list[bool], stride: int) -> Iterator[Placemen
         known[start : start + window.current] = [True] * len(known[start : start + window.current])
 
 
+def blend(frames: Tensor, known: Tensor) -> Tensor:
+    """The simplest completion of frames (B, T, ...): linear in time between the nearest known frames, else hold.
+
+    `known` is (B, T) bool. Where nothing is known the guess is zero; known frames come back as they are.
+    """
+    T = frames.shape[1]
+    place = torch.arange(T, device=frames.device).expand_as(known)
+    before = torch.where(known, place, -1).cummax(1).values
+    after = torch.where(known, place, T).flip(1).cummin(1).values.flip(1)
+    none = (before < 0) & (after >= T)
+    # With one side only, that side is both neighbours.
+    first = torch.where(before < 0, after, before).clamp(max=T - 1)
+    last = torch.where(after >= T, first, after)
+    share = (place - first) / (last - first).clamp(min=1)
+    rows = torch.arange(len(frames), device=frames.device)[:, None]
+    extra = [1] * (frames.ndim - 2)
+    guess = torch.lerp(frames[rows, first], frames[rows, last], share.to(frames.dtype).reshape(*share.shape, *extra))
+    return guess.masked_fill(none.reshape(*none.shape, *extra), 0.0)
+
+
 def lay(frames: Tensor, known: Tensor, place: Placement, window: Window) -> tuple[Tensor, Tensor]:
     """The window's view (B, length, ...) of a sequence (B, T, ...) and what is known of it; outside is unknown."""
     T = frames.shape[1]

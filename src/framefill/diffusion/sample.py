@@ -11,8 +11,11 @@ Every sampler lands on the clean level (alpha, sigma) = (1, 0), whatever the sch
 
 import math
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -74,9 +77,9 @@ class Sampler(ABC):
 
         path = self.path(model) if path is None else path
         history: History = []
-        for t, s in zip(path[:-1], path[1:], strict=True):
+        for t, s in pairwise(path):
             history = [*history[-2:], (t, estimate(x, t))]
-            x = self.step(estimate, x, t, s, history, lambda x=x: model.noise.like(x, rng))
+            x = self.step(estimate, x, t, s, history, partial(model.noise.like, x, rng))
             yield x
 
     @torch.no_grad()
@@ -84,9 +87,7 @@ class Sampler(ABC):
         """A sample with the shape (B, ...), device and dtype of `like`; sample i depends on stream i of `rng` only."""
         start = self.path(model)[0]
         x = start.sigma * model.noise.like(like, rng)
-        for x in self.trajectory(model, x, cond, rng):
-            pass
-        return x
+        return deque(self.trajectory(model, x, cond, rng), maxlen=1).pop()
 
 
 @dataclass(frozen=True)

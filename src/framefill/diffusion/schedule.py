@@ -100,6 +100,22 @@ def flow() -> Schedule:
     return schedule
 
 
+def shifted(schedule: Schedule, factor: float) -> Schedule:
+    """The schedule with sigma / alpha multiplied by `factor` at every t, and alpha^2 + sigma^2 as it was.
+
+    Large or redundant signals (many pixels, many frames) survive more noise, so they need more of it to hide their
+    layout (Hoogeboom et al. 2023, "simple diffusion", eq. 9, in other words).
+    """
+    _require(factor > 0, f"shifted needs factor > 0, got {factor}")
+
+    def moved(t: Tensor) -> tuple[Tensor, Tensor]:
+        alpha, sigma = schedule(t)
+        scale = torch.hypot(alpha, sigma) / torch.hypot(alpha, factor * sigma)
+        return alpha * scale, factor * sigma * scale
+
+    return moved
+
+
 class Level(NamedTuple):
     """One point of a schedule as plain numbers: what a sampler steps between."""
 

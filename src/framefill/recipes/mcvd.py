@@ -9,6 +9,7 @@ all in the training distribution.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from framefill.arrays import Rng
-from framefill.diffusion.complete import Window
-from framefill.diffusion.denoiser import Denoiser, angle_label, table_label
+from framefill.diffusion.complete import Window, blend
+from framefill.diffusion.denoiser import Denoiser, Model, angle_label, table_label
+from framefill.diffusion.guide import Clipped
 from framefill.diffusion.noise import GaussianFreeField, Noise, White
-from framefill.diffusion.sample import DDIM, DPMSolver
-from framefill.diffusion.schedule import cosine, ddpm, table_times, uniform_times
+from framefill.diffusion.sample import DDIM, DPMSolver, Sampler
+from framefill.diffusion.schedule import cosine, ddpm, shifted, table_times, uniform_times
 from framefill.diffusion.target import Eps, V
 from framefill.diffusion.weight import snr, velocity
 from framefill.errors import BadInput
@@ -83,6 +85,8 @@ class MCVD:
     # process and training, section 7.4.3
     published: bool = True
     noise_power: float = 0.0
+    noise_shift: float = 1.0
+    residual: float = 0.0
     batch_size: int = 64
     learning_rate: float = 2e-4
     warmup: int = 1000
@@ -123,7 +127,8 @@ class MCVD:
         noise: Noise = GaussianFreeField(self.noise_power) if self.noise_power else White()
         if self.published:
             return Denoiser(self.network(), ddpm(), Eps(), noise=noise, label=table_label)
-        return Denoiser(self.network(), cosine(-16, 12), V(), noise=noise, label=angle_label)
+        schedule = shifted(cosine(-16, 12), self.noise_shift)
+        return Denoiser(self.network(), schedule, V(), noise=noise, label=angle_label)
 
     def condition(self, frames: Tensor, known: Tensor) -> Tensor:
         """What the network is shown of a window: frames (B, length, C, H, W), known (B, length) bool.
@@ -137,6 +142,22 @@ class MCVD:
             return torch.cat([shown[:, : drawn.start], shown[:, drawn.stop :]], 1).flatten(1, 2)
         B, _, _, H, W = frames.shape
         return torch.cat([shown.flatten(1, 2), planes[:, :, 0].expand(B, -1, H, W)], 1)
+
+    def guess(self, frames: Tensor, known: Tensor) -> Tensor:
+        """What the current frames (B, current, C, H, W) would be without a model: held, or blended."""
+        return blend(frames, known)[:, self.window.drawn]
+
+    def draw(self, model: Model, sampler: Sampler, frames: Tensor, known: Tensor, rng: Rng) -> Tensor:
+        """Current frames (B, current, C, H, W) in [-1, 1] for windows of which some frames are known.
+
+        With `residual` > 0 the model draws only the difference to the guess, in units of `residual`.
+        """
+        cond, like = self.condition(frames, known), frames[:, self.window.drawn]
+        if not self.residual:
+            return sampler(Clipped(model), like, cond, rng)
+        bound = 2 / self.residual
+        difference = sampler(Clipped(model, -bound, bound), like, cond, rng)
+        return (self.guess(frames, known) + self.residual * difference).clamp(-1, 1)
 
     def masks(self, rng: Rng) -> Tensor:
         """Training masks (B, length), True where a frame is known.
@@ -185,6 +206,8 @@ class MCVD:
         """
         known = self.masks(rng).to(batch.device)
         cond, x = self.condition(batch, known), batch[:, self.window.drawn]
+        if self.residual:
+            x = (x - self.guess(batch, known)) / self.residual
         if self.published:
             t = table_times(1000)(rng).to(batch.device)
             return 0.5 * x[0].numel() * model.loss(x, t, cond, snr, rng)
@@ -196,8 +219,8 @@ class MCVD:
         """The trained model with its verbs."""
         return VideoModel(
             model,
+            partial(self.draw, model),
             self.window,
-            self.condition,
             self.channels,
             self.height,
             self.width,
@@ -244,6 +267,7 @@ TINY = MCVD(
     future=5, drop_past=0.25, drop_future=0.5, features=32, multipliers=(2, 3, 3), blocks=1,
     attention=(False, True, True), head_width=32, dropout=0.0, patch=2, published=False, batch_size=32,
     learning_rate=1e-3, warmup=200, cooldown=0.3, ema=0.999, steps=4000, strides=(1, 1, 1, 2),
+    noise_shift=3.0,
 )  # fmt: skip
 
 # name -> (recipe, data, the paper's score: tables 7.2 to 7.8, PSNR and SSIM the best of the trajectories drawn)
@@ -279,7 +303,8 @@ PRESETS: dict[str, tuple[MCVD, str, str | None]] = {
     ),
     "tiny": (TINY, "moving digits or any clips of 64x64", None),
     "tiny-natural": (
-        replace(TINY, channels=3, past=4, current=4, future=4, flip=True, strides=(1, 2), view=(72, 128), batch_size=24),
+        replace(TINY, channels=3, past=4, current=4, future=4, flip=True, strides=(1, 2), view=(72, 128), batch_size=24,
+                noise_shift=1.0, residual=0.5),
         "any colour clips", None,
     ),
 }  # fmt: skip

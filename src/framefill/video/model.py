@@ -1,5 +1,6 @@
 """`VideoModel`: the future of a clip, its past, the frames between, a clip from nothing. Verbs, no mathematics."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -14,7 +15,6 @@ from framefill.arrays import Rng
 from framefill.device import bf16_pays
 from framefill.diffusion.complete import Order, Window, blockwise, complete, stream
 from framefill.diffusion.denoiser import Model
-from framefill.diffusion.guide import Clipped
 from framefill.diffusion.sample import DPMSolver, Sampler
 from framefill.errors import BadInput
 from framefill.video.clip import Clip, fit, with_channels
@@ -27,13 +27,13 @@ Frames = NDArray[np.uint8]
 class VideoModel:
     """A trained model of windows of frames, and how to draw from it.
 
-    `condition(frames, known)` makes the network's condition; `height` and `width` are the size it was trained at,
-    `stride` what sizes must be multiples of. Same seed, same frames: sample i is the same alone or among many.
+    `draw(sampler, frames, known, rng)` gives the current frames of windows (B, length, C, H, W) in [-1, 1]; `height` and
+    `width` are the size it was trained at, `stride` what sizes must be multiples of. Same seed, same frames: sample i is the same alone or among many.
     """
 
     model: Model
+    draw: Callable[[Sampler, Tensor, Tensor, Rng], Tensor]
     window: Window
-    condition: Callable[[Tensor, Tensor], Tensor]
     channels: int
     height: int
     width: int
@@ -112,7 +112,7 @@ class VideoModel:
     def size_for(self, height: int, width: int) -> tuple[int, int]:
         """The size at which a clip of this height and width is worked on: its shape, the model's number of pixels."""
         scale = (self.height * self.width / (height * width)) ** 0.5
-        return tuple(max(round(v * scale / self.stride), 1) * self.stride for v in (height, width))  # type: ignore[return-value]
+        return tuple(max(round(v * scale / self.stride), 1) * self.stride for v in (height, width))
 
     def fitted(self, clip: Clip) -> Frames:
         """The clip's frames (T, H, W, C) as the model sees them: its size, its channels."""
@@ -126,7 +126,7 @@ class VideoModel:
     def _draw(self, frames: Tensor, known: Tensor, rng: Rng) -> Tensor:
         """The current frames of windows (B, length, C, H, W)."""
         with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=bf16_pays(self.device)):
-            return self.sampler(Clipped(self.model), frames[:, self.window.drawn], self.condition(frames, known), rng)
+            return self.draw(self.sampler, frames, known, rng)
 
     def _fill(
         self,
@@ -146,9 +146,8 @@ class VideoModel:
         frames = self._tensor(shown, samples)
         flags = torch.tensor(known, device=self.device).expand(samples, -1)
         with torch.inference_mode():
-            for frames in complete(self._draw, frames, flags, self.window, Rng.batch(seed, samples), order=order):
-                pass
-        made = _bytes(frames)
+            rollout = complete(self._draw, frames, flags, self.window, Rng.batch(seed, samples), order=order)
+            made = _bytes(deque(rollout, maxlen=1).pop())
         made[:, known] = given
         return Filled(made, np.array(known, bool), fps)
 

@@ -39,8 +39,9 @@ class _Coding(NamedTuple):
 
 
 # swscale takes chroma from the middle of four pixels. Without the tag H.264 means the left edge of them,
-# and colours come back moved by half a pixel.
-_H264 = {"crf": "14", "preset": "medium", "chroma_sample_location": "center"}
+# and colours come back moved by half a pixel. With mbtree the same frames now and then make another file, where a
+# side is no multiple of 16.
+_H264 = {"crf": "14", "preset": "medium", "chroma_sample_location": "center", "mbtree": "0"}
 _CODINGS = {
     ".mp4": _Coding("libx264", _H264, {"movflags": "+faststart"}),
     ".mov": _Coding("libx264", _H264, {"movflags": "+faststart"}),

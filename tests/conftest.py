@@ -1,0 +1,25 @@
+"""Shared by all tests: one thread, and a recipe small enough to train in a second."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from framefill.checkpoint import Card
+from framefill.recipes.mcvd import MCVD, TINY
+from framefill.recipes.recipe import to_fields
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def small() -> MCVD:
+    """Our recipe on 64x64 digits with a network of 4 channels."""
+    return replace(TINY, features=4, multipliers=(1, 2), attention=(False, True), head_width=4, patch=4, batch_size=4,
+                   past=2, current=2, future=1, warmup=2, steps=8, dropout=0.1)  # fmt: skip
+
+
+@pytest.fixture
+def card(small: MCVD) -> Card:
+    """The card of a run of `small`."""
+    return Card("mcvd", "tiny", to_fields(small), seed=3, about={"data": "digits"})
