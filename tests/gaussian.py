@@ -28,8 +28,9 @@ SCHEDULES = {
     "smld": schedule.smld(),
     "smld levels": schedule.smld(levels=257),
     "flow": schedule.flow(),
+    "shifted": schedule.shifted(schedule.cosine(-16, 12), 2.5),
 }
-PRESERVING = ["cosine 20", "cosine 10", "ddpm"]  # alpha^2 + sigma^2 = 1
+PRESERVING = ["cosine 20", "cosine 10", "ddpm", "shifted"]  # alpha^2 + sigma^2 = 1
 EXPLODING = ["edm", "smld", "smld levels"]  # alpha = 1
 TARGETS = {
     "x": target.X(),
@@ -62,7 +63,6 @@ ANCESTRAL = {
     "ddim full": lambda n: sample.DDIM(n, eta=1.0),
 }
 SAMPLERS = {**DETERMINISTIC, **ANCESTRAL}
-SECOND_ORDER = ["heun", "dpm-solver"]
 
 
 def table(members: dict) -> dict:

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from gaussian import NOISES, PRESERVING, SCHEDULES, TARGETS, WEIGHTS, gaussian, noise_power, table, through, white
 from torch import nn
 
 from framefill.arrays import Rng
@@ -12,6 +11,7 @@ from framefill.diffusion.schedule import levels
 from framefill.diffusion.target import Eps, Residual, V, X
 from framefill.diffusion.weight import constant, snr, velocity
 from framefill.nets.unet import UNet
+from gaussian import NOISES, PRESERVING, SCHEDULES, TARGETS, WEIGHTS, gaussian, noise_power, table, through, white
 
 TIMES = torch.tensor([0.05, 0.4, 0.9], dtype=torch.float64)
 SHAPE = (3, 2, 5, 6)
@@ -246,4 +246,3 @@ def test_the_posterior_mean_has_the_least_loss(noise, process):
     error = (data(x_t, t, None) - x).square().mean()
     expected = (variance * level.sigma**2 * power / data.marginal(level)).mean()
     assert error.item() == pytest.approx(expected.item(), rel=0.03)
-

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from gaussian import NOISES, noise_power, public, table, wavenumbers, white
 
 from framefill.arrays import Rng
 from framefill.diffusion import noise
 from framefill.diffusion.noise import GaussianFreeField, Noise, White
 from framefill.errors import BadInput
+from gaussian import NOISES, noise_power, public, table, wavenumbers, white
 
 SIZES = [(8, 8), (7, 7), (6, 9), (9, 4), (5, 2), (1, 7), (6, 1), (1, 1)]
 every_noise = pytest.mark.parametrize("kind", **table(NOISES))

@@ -5,14 +5,12 @@ unit impulses in the first noise and in every later draw, and the squared respon
 """
 
 import math
+from collections import deque
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from gaussian import (
-    ANCESTRAL, DETERMINISTIC, EXPLODING, NOISES, PRESERVING, SAMPLERS, SCHEDULES, SECOND_ORDER, Gaussian, expand,
-    gaussian, modes, noise_power, public, table, through, wavenumbers, white,
-)  # fmt: skip
 from torch import nn
 
 from framefill.arrays import Rng
@@ -25,6 +23,22 @@ from framefill.diffusion.schedule import CLEAN, Level, cosine, ddpm, levels
 from framefill.diffusion.target import V
 from framefill.errors import BadInput
 from framefill.nets.unet import UNet
+from gaussian import (
+    ANCESTRAL,
+    DETERMINISTIC,
+    NOISES,
+    PRESERVING,
+    SAMPLERS,
+    SCHEDULES,
+    Gaussian,
+    gaussian,
+    modes,
+    noise_power,
+    public,
+    table,
+    wavenumbers,
+    white,
+)
 
 every_sampler = pytest.mark.parametrize("make", **table(SAMPLERS))
 every_ancestral = pytest.mark.parametrize("make", **table(ANCESTRAL))
@@ -42,9 +56,7 @@ def zeros(*shape):
 
 
 def last(steps):
-    for x in steps:
-        pass
-    return x
+    return deque(steps, maxlen=1).pop()
 
 
 def between(process, fineness, reach=1.5):
@@ -99,38 +111,36 @@ def test_the_table_has_every_member():
 
 @every_sampler
 @every_schedule
-@pytest.mark.parametrize("steps", [1, 2, 7])
-def test_a_run_walks_the_path_and_lands_on_clean(make, process, steps):
-    data = gaussian(process, White())
-    sampler = make(steps)
-    path = sampler.path(data)
-    times = [1 - i / steps for i in range(steps)]
-    assert path[-1] == CLEAN
-    assert [level.t for level in path[:-1]] == pytest.approx(times)
-    for level in path[:-1]:
-        alpha, sigma = process(torch.tensor([level.t], dtype=torch.float64))
-        assert (level.alpha, level.sigma) == pytest.approx((alpha.item(), sigma.item()), abs=1e-15)
-    visited = list(sampler.trajectory(data, white(0, 2, 5, 6), None, Rng([1, 2])))
-    assert len(visited) == steps
-    assert sorted({round(t, 12) for t in data.calls}, reverse=True) == pytest.approx(times)
-    # The last step lands on the clean estimate itself, with no noise left in it or added to it.
-    before = visited[-2] if steps > 1 else white(0, 2, 5, 6)
-    t = torch.full((2,), path[-2].t, dtype=torch.float64)
-    if not (isinstance(sampler, DPMSolver) and steps > 1):
-        assert torch.equal(visited[-1], data(before, t, None))
-    close(visited[-1], data(before, t, None), 1e-12)
+def test_a_run_walks_the_path_and_lands_on_clean(make, process):
+    for steps in (1, 2, 7):
+        data = gaussian(process, White())
+        sampler = make(steps)
+        path = sampler.path(data)
+        times = [1 - i / steps for i in range(steps)]
+        assert path[-1] == CLEAN
+        assert [level.t for level in path[:-1]] == pytest.approx(times)
+        for level in path[:-1]:
+            alpha, sigma = process(torch.tensor([level.t], dtype=torch.float64))
+            assert (level.alpha, level.sigma) == pytest.approx((alpha.item(), sigma.item()), abs=1e-15)
+        visited = list(sampler.trajectory(data, white(0, 2, 5, 6), None, Rng([1, 2])))
+        assert len(visited) == steps
+        assert sorted({round(t, 12) for t in data.calls}, reverse=True) == pytest.approx(times)
+        # The last step lands on the clean estimate itself, with no noise left in it or added to it.
+        before = visited[-2] if steps > 1 else white(0, 2, 5, 6)
+        assert torch.equal(visited[-1], data(before, torch.full((2,), path[-2].t, dtype=torch.float64), None))
 
 
 @every_schedule
-@pytest.mark.parametrize("steps", [1, 2, 5, 20])
 @every_sampler
-def test_calls_are_counted(make, process, steps):
-    data, sampler = gaussian(process, White()), make(steps)
-    assert sampler(data, zeros(1, 5, 6), None, Rng([0])).isfinite().all()
-    # Where the schedule starts from alpha = 0, Heun's first step is Euler's.
-    saved = int(isinstance(sampler, Heun) and process is SCHEDULES["flow"] and steps > 1)
-    assert len(data.calls) == sampler.calls - saved
-    assert sampler.calls == (2 * steps - 1 if isinstance(sampler, Heun) else steps)
+def test_calls_are_counted(make, process):
+    for steps in (1, 2, 5, 20):
+        data, sampler = gaussian(process, White()), make(steps)
+        assert sampler(data, zeros(1, 5, 6), None, Rng([0])).isfinite().all()
+        assert sampler.calls == (2 * steps - 1 if isinstance(sampler, Heun) else steps)
+        if process(torch.ones(1))[0] > 0:
+            assert len(data.calls) == sampler.calls
+        else:
+            assert sampler.calls - 1 <= len(data.calls) <= sampler.calls
 
 
 @every_sampler
@@ -228,6 +238,7 @@ def test_any_eta_keeps_the_marginal(process, eta):
     # From x_t = alpha_t x + sigma_t n with the true x, x_s has mean alpha_s x and variance sigma_s^2.
     x, n, z = white(0, 1, 3, 3), white(1, 1, 3, 3), white(2, 1, 3, 3)
     for t, s in pairs(process):
+
         def at(n, z, t=t, s=s):
             return step(DDIM(1, eta=eta), Known(process, x), t.alpha * x + t.sigma * n, t, s, z) - s.alpha * x
 
@@ -269,7 +280,7 @@ def test_dpm_solver_is_its_textbook_step(process, noise):
     path = between(process, 1)
     mine = list(DPMSolver(1).trajectory(data, x, None, Rng([0, 1]), path=path))
     before = None
-    for i, (t, s) in enumerate(zip(path[:-1], path[1:], strict=True)):
+    for i, (t, s) in enumerate(pairwise(path)):
         m = data(x, torch.full((2,), t.t, dtype=torch.float64), None)
         h = math.log(s.alpha / s.sigma) - math.log(t.alpha / t.sigma)
         D = m
@@ -291,14 +302,14 @@ def test_order_of_convergence(make, process, noise):
     data, sampler = gaussian(process, noise), make(1)
     order = 2 if type(sampler) in (Heun, DPMSolver) else 1
     errors = []
-    for fineness in (2, 4):
+    for fineness in (4, 8):
         path = between(process, fineness)
         x = data.draw(path[0], white(6, 3, 5, 6))
         end = last(sampler.trajectory(data, x, None, Rng([0, 1, 2]), path=path))
         exact = data.flow(x, path[0], path[-1])
         errors.append((end - exact).square().mean().sqrt().item() / exact.std().item())
     assert math.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.25)
-    assert errors[1] < (0.03 if order == 1 else 0.003)
+    assert errors[1] < (0.01 if order == 1 else 2e-4)
 
 
 @every_deterministic
@@ -323,7 +334,7 @@ def recursion(path, noise, mean, variance, kind, parameter):
     sqrt(sigma_s^2 - eta^2 beta_tilde) of the noise estimate. x is replaced by its estimate, linear in x_t.
     """
     law_mean, law_variance = 0 * mean, path[0].sigma ** 2 * noise
-    for t, s in zip(path[:-1], path[1:], strict=True):
+    for t, s in pairwise(path):
         slope = t.alpha * variance / (t.alpha**2 * variance + t.sigma**2 * noise)  # x_hat = offset + slope x_t
         offset = mean - slope * t.alpha * mean
         if s.sigma == 0:
@@ -369,12 +380,9 @@ def test_ancestral_sampling_follows_the_recursion(make, process, noise):
 
 
 @every_ancestral
-@every_schedule
 @pytest.mark.parametrize("steps", [100, 1000])
-def test_long_chains_follow_the_recursion(make, process, steps):
-    data = scalar(process, variance=0.3, mean=0.7)
-    if steps == 1000 and process is SCHEDULES["smld levels"]:
-        return  # 1000 steps over 129 levels stand still most of the time; 100 do not
+def test_long_chains_follow_the_recursion(make, steps):
+    data = scalar(ddpm(), variance=0.3, mean=0.7)
     mean, variance = law(make(steps), data)
     expected_mean, expected = recursion_of(make(steps), data, np.full((1, 1), 0.7))
     np.testing.assert_allclose(variance.numpy(), expected, rtol=1e-7)
@@ -396,7 +404,7 @@ def test_random_chains_have_that_variance(make, steps):
 def test_small_variance_is_under_dispersed_as_published(steps, published):
     # Facts of thesis 001, section 1.4: N(0, 1) data, exact noise estimate, std of the samples.
     _, variance = law(DDPM(steps, variance=0.0), scalar(ddpm()))
-    assert variance.sqrt().item() == pytest.approx(published, abs=0.01)
+    assert variance.sqrt().item() == pytest.approx(published, abs=0.005)
 
 
 @pytest.mark.parametrize("process", **table({name: SCHEDULES[name] for name in PRESERVING}))
@@ -412,8 +420,8 @@ def test_large_variance_is_right_for_unit_data(process, steps):
 
 # How far from the data 100 steps (200 for the deterministic ones) may be, relative to the standard deviation of a mode.
 BIAS = {
-    "ddim": 0.05, "euler": 0.05, "heun": 0.03, "dpm-solver": 0.03,
-    "ddpm small": 0.16, "ddpm between": 0.12, "ddpm large": 0.12, "ddim half": 0.12, "ddim full": 0.16,
+    "ddim": 0.02, "euler": 0.02, "heun": 0.015, "dpm-solver": 0.002,
+    "ddpm small": 0.07, "ddpm between": 0.03, "ddpm large": 0.06, "ddim half": 0.04, "ddim full": 0.07,
 }  # fmt: skip
 
 
@@ -424,7 +432,7 @@ def test_samples_have_the_spectrum_and_the_mean_of_the_data(name, process, noise
     data = gaussian(process, noise)
     mean, variance = law(SAMPLERS[name](200 if name in DETERMINISTIC else 100), data)
     assert ((variance / data.variance).sqrt() - 1).abs().max() < BIAS[name]
-    assert (mean - data.mean).abs().max() < 0.05
+    assert (mean - data.mean).abs().max() < 0.03
 
 
 @every_sampler
@@ -472,9 +480,9 @@ def test_ddpm_with_small_variance_is_ddim_with_full_eta(process, noise):
 def test_a_sample_is_the_same_alone_and_in_a_batch(make, process, noise):
     data = gaussian(process, noise)
     seeds = [3, 1, 4, 1592]
-    together = make(5)(data, zeros(4, 2, 5, 6), None, Rng(seeds))
+    together = make(3)(data, zeros(4, 2, 5, 6), None, Rng(seeds))
     for i, seed in enumerate(seeds):
-        alone = make(5)(data, zeros(1, 2, 5, 6), None, Rng([seed]))
+        alone = make(3)(data, zeros(1, 2, 5, 6), None, Rng([seed]))
         assert torch.equal(alone[0], together[i])
     assert len({row.sum().item() for row in together}) == 4
 
@@ -492,12 +500,12 @@ def test_single_precision_agrees_with_double(make, process, noise):
 
 @every_sampler
 @every_noise
-@pytest.mark.parametrize("steps", [1, 2, 3, 10, 50])
-def test_pure_noise_at_the_start_is_no_trouble(make, noise, steps):
-    data = gaussian(SCHEDULES["flow"], noise)
-    x = make(steps)(data, zeros(2, 5, 6), None, Rng([1, 2]))
-    assert x.isfinite().all()
-    assert (x - data.mean).abs().max() < 8
+def test_pure_noise_at_the_start_is_no_trouble(make, noise):
+    for steps in (1, 2, 3, 10, 50):
+        data = gaussian(SCHEDULES["flow"], noise)
+        x = make(steps)(data, zeros(2, 5, 6), None, Rng([1, 2]))
+        assert x.isfinite().all()
+        assert (x - data.mean).abs().max() < 8
 
 
 # --- the whole house --------------------------------------------------------------------------------------------------

@@ -2,21 +2,33 @@
 
 import json
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from gaussian import EXPLODING, PRESERVING, SCHEDULES, public, table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from framefill.arrays import Rng
 from framefill.diffusion import schedule
 from framefill.diffusion.schedule import (
-    CLEAN, Level, cosine, ddpm, edm, flow, levels, signal_to_noise, smld, table_times, uniform_times,
-)  # fmt: skip
+    CLEAN,
+    Level,
+    cosine,
+    ddpm,
+    edm,
+    flow,
+    levels,
+    shifted,
+    signal_to_noise,
+    smld,
+    table_times,
+    uniform_times,
+)
 from framefill.errors import BadInput
+from gaussian import EXPLODING, PRESERVING, SCHEDULES, public, table
 
 PARITY = json.loads((Path(__file__).parent / "parity" / "mcvd.json").read_text())
 TIMES = torch.linspace(0, 1, 4001, dtype=torch.float64)
@@ -162,9 +174,27 @@ def test_discrete_smld_takes_only_its_levels_the_nearest_one(count):
     np.testing.assert_allclose(np.unique(sigma.numpy()), allowed, rtol=1e-12)
 
 
+@every_schedule
+@pytest.mark.parametrize("factor", [0.2, 1.0, 3.0])
+def test_shifted_multiplies_the_ratio_and_keeps_the_sum(process, factor):
+    alpha, sigma = process(TIMES)
+    a, s = shifted(process, factor)(TIMES)
+    close(a**2 + s**2, alpha**2 + sigma**2, 1e-12)
+    close(s * alpha, factor * sigma * a, 1e-12)
+    assert (a >= 0).all()
+    if factor == 1:
+        close(a, alpha, 1e-15)
+        close(s, sigma, 1e-15)
+    back = shifted(shifted(process, factor), 1 / factor)(TIMES)
+    close(back[0], alpha, 1e-12)
+    close(back[1], sigma, 1e-12)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: shifted(flow(), 0.0), r"shifted needs factor > 0, got 0\.0"),
+        (lambda: shifted(flow(), -2), "shifted needs factor > 0, got -2"),
         (lambda: cosine(3.0, 3.0), r"cosine needs lambda_min < lambda_max, got 3\.0 and 3\.0"),
         (lambda: cosine(20, -20), r"cosine needs lambda_min < lambda_max, got 20 and -20"),
         (lambda: cosine(float("nan")), "got nan"),
@@ -194,11 +224,11 @@ def test_levels_are_the_schedule_as_numbers(process):
         half = math.log(a / s) if a > 0 else -math.inf
         assert level.log_ratio == pytest.approx(half, abs=1e-12)
     ratios = [level.log_ratio for level in levels(process, torch.linspace(1, 1 / 128, 64))]
-    assert all(a < b for a, b in zip(ratios[:-1], ratios[1:], strict=True))
+    assert all(a < b for a, b in pairwise(ratios))
 
 
 def test_the_clean_level():
-    assert CLEAN == Level(t=0.0, alpha=1.0, sigma=0.0)
+    assert Level(t=0.0, alpha=1.0, sigma=0.0) == CLEAN
     assert CLEAN.log_ratio == math.inf
     assert Level(1.0, 0.0, 1.0).log_ratio == -math.inf
     assert Level(0.5, 3.0, 1.5).log_ratio == pytest.approx(math.log(2))

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from gaussian import PRESERVING, SCHEDULES, TARGETS, WEIGHTS, public, table, white
 
 from framefill.diffusion import target, weight
 from framefill.diffusion.schedule import signal_to_noise
-from framefill.diffusion.target import V, Eps, Flow, Residual, Target, X
+from framefill.diffusion.target import Eps, Flow, Residual, Target, V, X
+from gaussian import PRESERVING, SCHEDULES, TARGETS, WEIGHTS, public, table, white
 
 TIMES = torch.tensor([1e-3, 0.01, 0.1, 0.37, 0.5, 0.8, 0.99, 1.0], dtype=torch.float64)
 every_target = pytest.mark.parametrize("kind", **table(TARGETS))
@@ -53,9 +53,7 @@ def test_the_answer_decides_both_signal_and_noise(kind, process):
     solved = (of_n * x_t - sigma * y) / determinant
     close(solved, x, 1e-10)
     answer = white(2, *x.shape)
-    close(
-        kind.to_x(answer, x_t, alpha, sigma), (of_n * x_t - sigma * answer) / determinant, 1e-9
-    )
+    close(kind.to_x(answer, x_t, alpha, sigma), (of_n * x_t - sigma * answer) / determinant, 1e-9)
 
 
 @pytest.mark.parametrize("kind", **table({k: v for k, v in TARGETS.items() if not isinstance(v, Eps)}))

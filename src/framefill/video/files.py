@@ -104,6 +104,7 @@ class Writer:
         self.path, self.fps = Path(path), Fraction(fps).limit_denominator(100_000)
         self._sink: Sink | None = None
         self._shape: tuple[int, ...] = ()
+        self._unwanted = False
         _check_target(self.path, overwrite)
 
     def __enter__(self) -> Self:
@@ -123,11 +124,15 @@ class Writer:
                 raise BadInput(f"{self.path}: a frame {frame.shape} after {self._shape}; give one shape")
             self._sink.write(frame)
 
+    def discard(self) -> None:
+        """Let the frames go: at the end of the with-block nothing is written, and what was at `path` stays."""
+        self._unwanted = True
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if error is None:
+            if error is None and not self._unwanted:
                 self._finish()
             elif self._sink:
                 with suppress(Exception):  # the error that is under way is the one to report

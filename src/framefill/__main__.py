@@ -1,0 +1,5 @@
+"""`python -m framefill`."""
+
+from framefill.cli import main
+
+main()
