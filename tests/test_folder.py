@@ -152,6 +152,8 @@ def test_changed_files_and_wishes_are_decoded_again(data, decoded):
     opened(data, channels=1)
     opened(data, drop_duplicates=False)
     assert len(decoded) == 8
+    opened(data)
+    assert len(decoded) == 8  # each wish has an entry of its own
     Image.new("RGB", (24, 16)).save(data / "frames" / "000001.png")
     np.save(data / "a.npy", noise(5, seed=1))
     os.utime(data / "a.npy", ns=(1, 1))
@@ -242,6 +244,10 @@ def test_cuts_are_where_shots_meet():
     assert cuts(np.concatenate(shots)) == [12, 24, 36, 48]
 
 
+def test_a_cut_amid_motion_is_seen_by_its_levels():
+    assert cuts(np.concatenate([pan(12, 0, speed=9) // 2, pan(12, 1, speed=9) // 2 + 40])) == [12]
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_cuts_between_grey_shots_and_at_the_ends(channels):
     frames = np.concatenate([pan(1, 0), pan(9, 1), pan(1, 2)])[..., :channels]
@@ -257,11 +263,12 @@ def test_cuts_between_grey_shots_and_at_the_ends(channels):
         noise(20),
         np.stack([np.full((8, 8, 1), 255 * (number % 2), np.uint8) for number in range(20)]),
         np.stack([np.full((8, 8, 1), 12 * number, np.uint8) for number in range(20)]),  # a fade
+        np.repeat(np.array([100, 104], np.uint8), 6)[:, None, None, None] * np.ones((12, 8, 8, 1), np.uint8),
         np.zeros((10, 8, 8, 3), np.uint8),
         noise(1),
         noise(2)[:0],
     ],
-    ids=["pan", "flash", "long flash", "noise", "flicker", "fade", "still", "one", "none"],
+    ids=["pan", "flash", "long flash", "noise", "flicker", "fade", "small step", "still", "one", "none"],
 )
 def test_what_is_no_cut(frames):
     assert cuts(frames) == []

@@ -90,13 +90,13 @@ def test_guidance_of_gaussians_moves_the_mean(make, process, noise):
     # The posterior mean is affine in the prior mean, so guidance with scale w is exactly the model of condition w * c,
     # and sampling, which never looks inside, must agree: with every sampler, schedule and noise.
     data, cond = gaussian(process, noise), 0.5 * white(8, 2, 5, 6)
-    guided = make(6)(ClassifierFree(data, 2.5), torch.zeros_like(cond), cond, Rng([1, 2]))
-    close(guided, make(6)(data, torch.zeros_like(cond), 2.5 * cond, Rng([1, 2])), 1e-7)
-    conditional = make(6)(ClassifierFree(data, 1.0), torch.zeros_like(cond), cond, Rng([1, 2]))
-    plain = make(6)(data, torch.zeros_like(cond), cond, Rng([1, 2]))
+    guided = make(4)(ClassifierFree(data, 2.5), torch.zeros_like(cond), cond, Rng([1, 2]))
+    close(guided, make(4)(data, torch.zeros_like(cond), 2.5 * cond, Rng([1, 2])), 1e-7)
+    conditional = make(4)(ClassifierFree(data, 1.0), torch.zeros_like(cond), cond, Rng([1, 2]))
+    plain = make(4)(data, torch.zeros_like(cond), cond, Rng([1, 2]))
     close(conditional, plain, 1e-7)
-    null = make(6)(ClassifierFree(data, 0.0), torch.zeros_like(cond), cond, Rng([1, 2]))
-    close(null, make(6)(data, torch.zeros_like(cond), None, Rng([1, 2])), 1e-7)
+    null = make(4)(ClassifierFree(data, 0.0), torch.zeros_like(cond), cond, Rng([1, 2]))
+    close(null, make(4)(data, torch.zeros_like(cond), None, Rng([1, 2])), 1e-7)
     assert (null - conditional).abs().max() > 1e-2
 
 

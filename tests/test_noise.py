@@ -72,11 +72,11 @@ def test_whiten_inverts_color_on_real_images(kind, size, dtype, tolerance):
 
 @every_noise
 @every_size
-@pytest.mark.parametrize("leading", [(), (1,), (3,), (5, 3)])
-def test_log_det_is_that_of_the_dense_matrix(kind, size, leading):
+def test_log_det_is_that_of_the_dense_matrix(kind, size):
     sign, log_det = torch.linalg.slogdet(dense(kind.color, *size))
     assert sign == 1
-    assert kind.log_det((*leading, *size)) == pytest.approx(log_det.item() * np.prod(leading, dtype=int), abs=1e-10)
+    for leading, images in (((), 1), ((1,), 1), ((3,), 3), ((5, 3), 15)):
+        assert kind.log_det((*leading, *size)) == pytest.approx(log_det.item() * images, abs=1e-10)
 
 
 @every_noise

@@ -317,7 +317,7 @@ def test_order_of_convergence(make, process, noise):
 @every_noise
 def test_a_fine_path_is_the_exact_map(make, process, noise):
     data = gaussian(process, noise)
-    path = between(process, 4, reach=3.0)
+    path = between(process, 2, reach=3.0)
     x = data.draw(path[0], white(7, 2, 5, 6))
     end = last(make(1).trajectory(data, x, None, Rng([0, 1]), path=path))
     assert (end - data.flow(x, path[0], path[-1])).abs().max() < (0.15 if make(1) == DDIM(1) else 0.03)
@@ -371,7 +371,7 @@ def scalar(process, variance=1.0, mean=0.0):
 @every_schedule
 @every_noise
 def test_ancestral_sampling_follows_the_recursion(make, process, noise):
-    for steps in (1, 2, 10, 40):
+    for steps in (1, 2, 24):
         data = gaussian(process, noise)
         mean, variance = law(make(steps), data)
         expected_mean, expected = recursion_of(make(steps), data, torch.fft.fft2(data.mean).numpy())
@@ -392,8 +392,8 @@ def test_long_chains_follow_the_recursion(make, steps):
 @every_ancestral
 @pytest.mark.parametrize("steps", [10, 100, 1000])
 def test_random_chains_have_that_variance(make, steps):
-    # The same through real draws: one sample of 10,000 independent pixels, 4 standard errors.
-    data, n = scalar(ddpm(), variance=0.3, mean=0.7), 10_000
+    # The same through real draws: one sample of 4000 independent pixels, 4 standard errors.
+    data, n = scalar(ddpm(), variance=0.3, mean=0.7), 4000
     x = make(steps)(data, zeros(1, n, 1, 1), None, Rng([steps]))
     mean, variance = recursion_of(make(steps), data, np.full((1, 1), 0.7))
     assert x.var().item() == pytest.approx(variance.item(), rel=4 * (2 / n) ** 0.5)
@@ -418,10 +418,10 @@ def test_large_variance_is_right_for_unit_data(process, steps):
     assert variance.item() == pytest.approx(last_level**2, abs=2 * start**2)
 
 
-# How far from the data 100 steps (200 for the deterministic ones) may be, relative to the standard deviation of a mode.
+# How far from the data 48 steps (128 for the deterministic ones) may be, relative to the standard deviation of a mode.
 BIAS = {
-    "ddim": 0.02, "euler": 0.02, "heun": 0.015, "dpm-solver": 0.002,
-    "ddpm small": 0.07, "ddpm between": 0.03, "ddpm large": 0.06, "ddim half": 0.04, "ddim full": 0.07,
+    "ddim": 0.025, "euler": 0.025, "heun": 0.05, "dpm-solver": 0.003,
+    "ddpm small": 0.12, "ddpm between": 0.06, "ddpm large": 0.12, "ddim half": 0.075, "ddim full": 0.12,
 }  # fmt: skip
 
 
@@ -430,7 +430,7 @@ BIAS = {
 @every_noise
 def test_samples_have_the_spectrum_and_the_mean_of_the_data(name, process, noise):
     data = gaussian(process, noise)
-    mean, variance = law(SAMPLERS[name](200 if name in DETERMINISTIC else 100), data)
+    mean, variance = law(SAMPLERS[name](128 if name in DETERMINISTIC else 48), data)
     assert ((variance / data.variance).sqrt() - 1).abs().max() < BIAS[name]
     assert (mean - data.mean).abs().max() < 0.03
 
@@ -492,9 +492,9 @@ def test_a_sample_is_the_same_alone_and_in_a_batch(make, process, noise):
 @every_noise
 def test_single_precision_agrees_with_double(make, process, noise):
     data = gaussian(process, noise)
-    single = make(20)(data, zeros(2, 5, 6).float(), None, Rng([1, 2]))
+    single = make(8)(data, zeros(2, 5, 6).float(), None, Rng([1, 2]))
     assert single.dtype == torch.float32
-    double = make(20)(data, zeros(2, 5, 6), None, Rng([1, 2]))
+    double = make(8)(data, zeros(2, 5, 6), None, Rng([1, 2]))
     torch.testing.assert_close(single.double(), double, atol=2e-3, rtol=2e-3)
 
 

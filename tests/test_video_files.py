@@ -1,5 +1,6 @@
 """Clips and the doors they go through: exactness, streaming, and files that are not what they say."""
 
+import pickle
 import subprocess
 import sys
 import tracemalloc
@@ -221,7 +222,7 @@ def test_gif_is_exact_where_256_colours_are_enough(tmp_path, channels):
     rng = np.random.default_rng(1)
     colours = rng.integers(0, 256, (256, channels), np.uint8)
     frames = colours[rng.integers(0, 256, (6, 20, 30))]
-    frames[3] = frames[2]  # a frame that repeats is still a frame
+    frames[3] = frames[2]  # a frame that repeats is still one
     back = array(write(tmp_path / "clip.gif", frames))
     assert (back == frames).all()
     with Image.open(tmp_path / "clip.gif") as picture:
@@ -565,6 +566,52 @@ def test_what_is_not_a_clip_is_one_clear_line(tmp_path, capfd, name, door):
 def test_devices_are_not_clips():
     with pytest.raises(MediaError, match="no such file"):
         read("/dev/zero")
+
+
+class Trap:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+def test_a_pickle_is_not_run(tmp_path):
+    (tmp_path / "a.npy").write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
+    with pytest.raises(MediaError, match="cannot be read"):
+        array(tmp_path / "a.npy")
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_titles_in_unknown_encodings_do_not_matter(tmp_path):
+    def setup(stream):
+        stream.container.metadata["title"] = "TITLE"
+
+    path = encode(tmp_path / "a.mkv", [scene(1, 16, 16)[0]] * 3, pixel_format="gbrp", given="rgb24", setup=setup)
+    content = path.read_bytes()
+    assert content.count(b"TITLE") == 2  # the key and the value
+    path.write_bytes(
+        content[: content.rindex(b"TITLE")] + b"\xff\xfe\xff\xfe\xff" + content[content.rindex(b"TITLE") + 5 :]
+    )
+    assert len(array(path)) == 3
+
+
+def test_no_picture_that_the_decoder_calls_damaged_is_given_out(tmp_path):
+    content = write(
+        tmp_path / "clip.mp4", np.random.default_rng(0).integers(0, 256, (20, 48, 64, 3), np.uint8)
+    ).read_bytes()
+    half, corrupt = len(content) // 2, 0
+    path = tmp_path / "damaged.mp4"
+    for seed in range(12):
+        path.write_bytes(content[:half] + np.random.default_rng(seed).bytes(400) + content[half + 400 :])
+        with suppress(av.FFmpegError), av.open(str(path)) as container:
+            if any(frame.is_corrupt for frame in container.decode(video=0)):
+                corrupt += 1
+                with pytest.raises(MediaError, match="damaged after frame"):
+                    array(path)
+    assert corrupt
 
 
 @pytest.mark.parametrize("name", ["list.mp4", "list.m3u8", "list.txt"])

@@ -160,7 +160,7 @@ def stream(draw: Draw, frames: Iterator[Tensor | None], window: Window, rng: Rng
     """
     behind: list[Tensor] = []
     ahead: list[tuple[Tensor | None, bool]] = []
-    example = None
+    example, begun = None, False
     while True:
         for frame in frames:
             example = frame if example is None else example
@@ -170,11 +170,12 @@ def stream(draw: Draw, frames: Iterator[Tensor | None], window: Window, rng: Rng
         if not ahead:
             return
         if ahead[0][0] is None:
-            if example is None:
+            if example is None or not begun:
                 raise BadInput("a stream must begin with a known frame; give one, or use complete for past prediction")
             ahead = _fill_ahead(draw, behind, ahead, window, rng, example)
         frame, given = ahead.pop(0)
         assert frame is not None
+        begun = True
         behind = [*behind, frame][-window.past :] if window.past else []
         yield frame, given
 

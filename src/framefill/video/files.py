@@ -50,9 +50,7 @@ def probe(path: Path | str) -> Info:
     return Info(width, height, channels, fps, frames, name)
 
 
-def read(
-    path: Path | str, *, start: int = 0, stop: int | None = None, stride: int = 1
-) -> Iterator[np.ndarray]:
+def read(path: Path | str, *, start: int = 0, stop: int | None = None, stride: int = 1) -> Iterator[np.ndarray]:
     """Frames `start`, `start + stride`, ... before `stop` (None: the end), each uint8 (H, W, C), C = 1 or 3.
 
     `path` is a video or GIF (turned upright; grey pixel formats have C = 1; a varying rate is read frame by
@@ -156,13 +154,12 @@ class Writer:
 
 @contextmanager
 def _as_media_error(path: Path, failed: str, advice: str) -> Iterator[None]:
+    # The list of what the libraries raise is open: av.error.*, IndexError, SyntaxError, UnicodeError, MemoryError ...
     try:
         yield
     except FramefillError:
         raise
-    except (
-        Exception
-    ) as error:  # the libraries' list is open: av.error.*, IndexError, SyntaxError, MemoryError ...
+    except Exception as error:
         reason = str(getattr(error, "strerror", None) or error or type(error).__name__)
         reason = " ".join(reason.split()).rstrip(".") or type(error).__name__
         raise MediaError(f"{path}: {failed}: {reason}; {advice}") from error

@@ -59,21 +59,20 @@ class _Video:
         self._gif = coding.codec == "gif"
         # GIF counts hundredths of a second, and players slow down a frame that lasts less than two of them.
         self._fps = min(fps, Fraction(50)) if self._gif else fps
-        self._tick = Fraction(1, 100) if self._gif else 1 / fps
         self._count = 0
         self._container = av.open(str(path), "w", options=coding.muxing)
         stream = self._container.add_stream(coding.codec, rate=self._fps, options=coding.options)
         assert isinstance(stream, VideoStream)
         stream.height, stream.width = shape[:2]
         stream.pix_fmt = "pal8" if self._gif else _pixel_format(coding.codec, shape)
-        stream.codec_context.time_base = self._tick
+        stream.codec_context.time_base = 1 / self._fps
         self._stream = stream
         if not self._gif:
             _tag(stream)
 
     def write(self, frame: np.ndarray) -> None:
         picture = _paletted(frame) if self._gif else _yuv(frame, str(self._stream.pix_fmt))
-        picture.pts, picture.time_base = round(self._count / self._fps / self._tick), self._tick
+        picture.pts, picture.time_base = self._count, 1 / self._fps
         self._container.mux(self._stream.encode(picture))
         self._count += 1
 
@@ -119,15 +118,9 @@ def _few_colours(frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """At most 256 colours (N, 1 or 3) and the index (H, W) of each pixel's; exact if that is all it has."""
     if frame.shape[-1] == 1:
         return np.arange(256, dtype=np.uint8)[:, None], frame[..., 0]
-    picture = Image.fromarray(frame)
-    if picture.getcolors(256) is None:
-        # Refining the palette gains 2 dB and costs 0.1 s per 100,000 pixels; large frames go without.
-        few = picture.quantize(256, kmeans=int(frame.size < 500_000))
-        return np.array(few.getpalette("RGB"), np.uint8).reshape(-1, 3), np.asarray(few)
-    packed = frame @ np.array([65536, 256, 1], np.uint32)
-    values, indices = np.unique(packed, return_inverse=True)
-    colours = np.stack([values >> 16, values >> 8, values], -1).astype(np.uint8)
-    return colours, indices.reshape(packed.shape).astype(np.uint8)
+    # Refining the palette gains 2 dB and costs 0.1 s per 100,000 pixels; large frames go without.
+    few = Image.fromarray(frame).quantize(256, kmeans=int(frame.size < 500_000))
+    return np.array(few.getpalette("RGB"), np.uint8).reshape(-1, 3), np.asarray(few)
 
 
 class _Array:

@@ -1,0 +1,53 @@
+"""Scores against closed forms, and a second way of computing them."""
+
+import numpy as np
+import pytest
+
+from framefill.metrics.image import mean_colour, psnr, sharpness, ssim
+
+
+def test_psnr_closed_forms():
+    truth = np.zeros((2, 8, 8, 1), np.uint8)
+    assert psnr(truth + 1, truth) == pytest.approx([48.1308, 48.1308], abs=1e-4)
+    assert psnr(np.full_like(truth, 255), truth, axes=4) == pytest.approx(0.0)
+    assert np.isinf(psnr(truth, truth)).all()
+    # Per clip, errors are averaged before the logarithm; per frame, after.
+    mixed = truth.copy()
+    mixed[0] += 10
+    mixed[1] += 1
+    assert psnr(mixed, truth, axes=4) == pytest.approx(10 * np.log10(255**2 / 50.5))
+    assert psnr(mixed, truth).mean() == pytest.approx(10 * np.log10(255**2 / 10.0))
+
+
+def test_ssim_against_a_direct_computation():
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (2, 14, 15, 1)).astype(np.uint8)
+    y = (0.7 * x + 0.3 * y).astype(np.uint8)
+    taps = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
+    window = np.outer(taps, taps) / taps.sum() ** 2
+    values = []
+    for i in range(4):
+        for j in range(5):
+            a, b = (z[i : i + 11, j : j + 11, 0].astype(float) for z in (x, y))
+            ma, mb = (window * a).sum(), (window * b).sum()
+            va, vb = (window * (a - ma) ** 2).sum(), (window * (b - mb) ** 2).sum()
+            cov = (window * (a - ma) * (b - mb)).sum()
+            c1, c2 = 6.5025, 58.5225
+            values.append((2 * ma * mb + c1) * (2 * cov + c2) / ((ma**2 + mb**2 + c1) * (va + vb + c2)))
+    assert ssim(x, y) == pytest.approx(np.mean(values), abs=1e-9)
+    assert ssim(x, x) == pytest.approx(1.0)
+
+
+def test_sharpness_falls_with_blur_and_rises_with_noise():
+    rng = np.random.default_rng(0)
+    picture = np.kron(rng.integers(0, 256, (8, 8)), np.ones((4, 4)))[..., None]
+    blurred = (picture + np.roll(picture, 1, 0) + np.roll(picture, 1, 1) + np.roll(picture, (1, 1), (0, 1))) / 4
+    assert sharpness(blurred) < 0.7 * sharpness(picture) < 0.7 * sharpness(picture + rng.normal(0, 20, picture.shape))
+    ramp = np.add.outer(np.arange(9.0), np.arange(9.0))[..., None]
+    assert sharpness(ramp) == 0
+
+
+def test_mean_colour_is_per_channel():
+    picture = np.zeros((3, 4, 4, 3), np.uint8)
+    picture[1, :2, :, 2] = 200
+    assert mean_colour(picture).tolist() == [[0, 0, 0], [0, 0, 100], [0, 0, 0]]
