@@ -383,6 +383,9 @@ def test_an_empty_stream_is_empty_and_one_without_frames_is_refused():
     assert list(stream(None, iter([]), Window(1, 1, 1), Rng([0]))) == []
     with pytest.raises(BadInput, match="a stream must begin with a known frame"):
         list(stream(None, iter([None, None]), Window(1, 1, 1), Rng([0])))
+    # Nor may the first known frame be one that was only read ahead.
+    with pytest.raises(BadInput, match="a stream must begin with a known frame"):
+        list(stream(Recorder(Window(1, 1, 1)), iter([None, torch.zeros(1, 2, 3)]), Window(1, 1, 1), Rng([0])))
 
 
 # --- the guess --------------------------------------------------------------------------------------------------------

@@ -245,7 +245,7 @@ def test_cuts_are_where_shots_meet():
 
 
 def test_a_cut_amid_motion_is_seen_by_its_levels():
-    assert cuts(np.concatenate([pan(12, 0, speed=9) // 2, pan(12, 1, speed=9) // 2 + 40])) == [12]
+    assert cuts(np.concatenate([pan(12, 0, speed=9) // 2, pan(12, 1, speed=9) // 2 + 30])) == [12]
 
 
 @pytest.mark.parametrize("channels", [1, 3])

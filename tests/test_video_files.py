@@ -587,14 +587,11 @@ def test_a_pickle_is_not_run(tmp_path):
 
 def test_titles_in_unknown_encodings_do_not_matter(tmp_path):
     def setup(stream):
-        stream.container.metadata["title"] = "TITLE"
+        stream.container.metadata["title"] = "Xyzzy"
 
-    path = encode(tmp_path / "a.mkv", [scene(1, 16, 16)[0]] * 3, pixel_format="gbrp", given="rgb24", setup=setup)
-    content = path.read_bytes()
-    assert content.count(b"TITLE") == 2  # the key and the value
-    path.write_bytes(
-        content[: content.rindex(b"TITLE")] + b"\xff\xfe\xff\xfe\xff" + content[content.rindex(b"TITLE") + 5 :]
-    )
+    path = encode(tmp_path / "a.mkv", [scene(1, 16, 16)[0, ..., 0]] * 3, setup=setup)
+    assert b"Xyzzy" in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(b"Xyzzy", b"\xff\xfe\xff\xfe\xff"))
     assert len(array(path)) == 3
 
 

@@ -28,7 +28,7 @@ from framefill.video.windows import Run, Windows
 __all__ = ["SPLITS", "Clips", "Run", "Source", "Windows", "cuts", "split"]
 
 SPLITS = ("train", "val", "test")
-_VERSION = 1  # of what a cached array holds: a new number makes every older one unused
+_VERSION = 2  # of what a cached array holds: a new number makes every older one unused
 
 
 @dataclass(frozen=True)
@@ -107,9 +107,7 @@ class Clips:
         return clips
 
 
-def split(
-    clips: Clips, *, seed: int = 0, fractions: Sequence[float] = (0.8, 0.1, 0.1)
-) -> dict[str, list[Run]]:
+def split(clips: Clips, *, seed: int = 0, fractions: Sequence[float] = (0.8, 0.1, 0.1)) -> dict[str, list[Run]]:
     """Runs for "train", "val" and "test", about in these `fractions`, which sum to 1.
 
     Clips are divided, never their frames; which goes where depends on the names and `seed` alone, and every

@@ -134,14 +134,10 @@ def _marks(rows: Rows, known: Known | None) -> Known:
         check_frames(frames)
     marks = [None] * len(rows) if known is None else list(known)
     if len(marks) != len(rows):
-        raise BadInput(
-            f"{len(marks)} lists of known frames for {len(rows)} clips; give one for each, or None"
-        )
+        raise BadInput(f"{len(marks)} lists of known frames for {len(rows)} clips; give one for each, or None")
     for mark, (label, frames) in zip(marks, rows, strict=True):
         if mark is not None and np.shape(mark) != (len(frames),):
-            raise BadInput(
-                f"{label}: known has shape {np.shape(mark)}; give one bool for each of {len(frames)} frames"
-            )
+            raise BadInput(f"{label}: known has shape {np.shape(mark)}; give one bool for each of {len(frames)} frames")
     return marks
 
 

@@ -9,15 +9,15 @@ from PIL import Image
 def cuts(frames: Iterable[np.ndarray]) -> list[int]:
     """Numbers of the frames, each uint8 (H, W, C), that begin a new shot, in order; the first frame is none.
 
-    The step between two frames is the mean difference of their small grey pictures plus that of their sorted
-    levels (the Wasserstein distance of their histograms). A cut is a step of 10 grey levels or more that is
-    over three times each of the two before and the two after: motion, flashes and flicker make several large
-    steps in a row. Fades, and shots of one or two frames, are not found.
+    The step between two frames is the mean difference of their small grey pictures plus that of their sorted levels
+    (the Wasserstein distance of their histograms). A cut is a step of 10 grey levels or more that is over 2.5 times
+    each of the two before and the two after: motion, flashes and flicker make several large steps in a row. Fades,
+    and shots of one or two frames, are not found.
     """
     steps = np.array(list(_steps(frames)))
     around = np.pad(steps, 2)
     nearby = np.max([around[shift : shift + len(steps)] for shift in (0, 1, 3, 4)], axis=0)
-    return [int(step) + 1 for step in np.flatnonzero((steps >= 10) & (steps > 3 * nearby))]
+    return [int(step) + 1 for step in np.flatnonzero((steps >= 10) & (steps > 2.5 * nearby))]
 
 
 def distinct(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

@@ -137,9 +137,7 @@ def _pixels(frame: av.VideoFrame) -> np.ndarray:
 def _full_range(grey: np.ndarray, color_range: int) -> np.ndarray:
     if color_range != ColorRange.MPEG:
         return grey
-    return (
-        np.clip((grey - 16.0) * (255 / 219), 0, 255).round().astype(np.uint8)
-    )  # swscale leaves it in 16..235
+    return np.clip((grey - 16.0) * (255 / 219), 0, 255).round().astype(np.uint8)  # swscale leaves it in 16..235
 
 
 def _picture(path: Path) -> np.ndarray:

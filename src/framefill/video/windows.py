@@ -78,9 +78,7 @@ class Windows:
 def _varied(frames: np.ndarray, size: tuple[int, ...], flip: bool, rng: np.random.Generator) -> np.ndarray:
     room = np.subtract(frames.shape[1:3], size)
     if min(size) < 1 or min(room) < 0:
-        raise BadInput(
-            f"cannot crop {size} from frames of {frames.shape[1:3]}; give a smaller height and width"
-        )
+        raise BadInput(f"cannot crop {size} from frames of {frames.shape[1:3]}; give a smaller height and width")
     top, left = rng.integers(room + 1)
     window = frames[:, top : top + size[0], left : left + size[1]]
     return np.array(window[:, :, ::-1] if flip and rng.random() < 0.5 else window)
