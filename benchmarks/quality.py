@@ -47,10 +47,12 @@ def main():
     words = parser.parse_args()
     model = framefill.load(words.model)
     start = time.monotonic()
-    table = scores(model, held_out(model, words.data, words.stride), clips=words.clips, samples=words.samples, seed=words.seed)
+    table = scores(
+        model, held_out(model, words.data, words.stride), clips=words.clips, samples=words.samples, seed=words.seed
+    )
     spent = time.monotonic() - start
     print(f"{words.model}, step {model.card.step}, {model.sampler}; {words.clips} clips of {words.data}, stride "
-          f"{words.stride}, {words.samples} sample(s), seed {words.seed}; {platform.processor() or platform.machine()}, "
+          f"{words.stride}, {words.samples} sample(s), seed {words.seed}; {platform.machine()}, "
           f"{spent:.0f} s")  # fmt: skip
     print(f"{'task':12s}{'method':10s}{'PSNR dB':>18s}{'SSIM':>22s}")
     for task, methods in table.items():

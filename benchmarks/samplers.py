@@ -2,8 +2,8 @@
 
     python benchmarks/samplers.py --clips 12 --samples 4
 
-The score is the fair CRPS of prediction (5 given, 5 made), in grey levels: it is proper, so neither blur nor overconfidence
-pays. PSNR of single samples is printed beside it. Intervals are 1.96 standard errors over clips.
+The score is the fair CRPS of prediction (5 given, 5 made), in grey levels: it is proper, so neither blur nor
+overconfidence pays. PSNR of single samples is printed beside it. Intervals are 1.96 standard errors over clips.
 """
 
 import argparse

@@ -35,4 +35,6 @@ guided = ClassifierFree(model.eval(), scale=2.0)
 for sampler in (DPMSolver(10), DDPM(50, variance=1.0), Heun(8)):
     made = sampler(guided, wanted, wanted, Rng.batch(1, 4))
     hits = (made.mean(dim=2).argmax(dim=-1) == 5).float().mean()
-    print(f"{type(sampler).__name__:10s} {sampler.calls:3d} calls: the bright column is where it was asked in {hits:.0%}")
+    print(
+        f"{type(sampler).__name__:10s} {sampler.calls:3d} calls: the bright column is where it was asked in {hits:.0%}"
+    )

@@ -94,7 +94,11 @@ def test_foreign_files(tmp_path):
     save_file({"a": torch.zeros(2)}, plain)
     text.write_text("hello there, this is not a model")
     claims.write_bytes((2**40).to_bytes(8, "little") + b"{}")
-    for path, words in ((plain, "has no 'framefill' entry"), (text, "not a framefill model"), (claims, "header claims")):
+    for path, words in (
+        (plain, "has no 'framefill' entry"),
+        (text, "not a framefill model"),
+        (claims, "header claims"),
+    ):
         with pytest.raises(CheckpointError, match=words):
             framefill.load(path)
     with pytest.raises(CheckpointError, match="no model file"):

@@ -68,7 +68,11 @@ def test_predict_writes_video_preview_and_sheet(call, model, clip, tmp_path):
     assert code == 0
     result = json.loads(text)
     assert result["videos"] == [str(out / "in-predicted.mp4")]
-    assert sorted(p.name for p in out.iterdir()) == ["in-predicted-preview.gif", "in-predicted-sheet.png", "in-predicted.mp4"]
+    assert sorted(p.name for p in out.iterdir()) == [
+        "in-predicted-preview.gif",
+        "in-predicted-sheet.png",
+        "in-predicted.mp4",
+    ]
     written = read_clip(out / "in-predicted.mp4", limit=100)
     assert len(written) == 9 + 5
     assert written.fps == Fraction(30000, 1001)
@@ -88,7 +92,9 @@ def test_interpolate_doubles_the_rate_and_keeps_the_frames(call, model, clip, tm
 
 
 def test_samples_differ_spread_is_written_and_most_different_are_kept(call, model, clip, tmp_path):
-    code, text, _ = call("predict", clip, "-m", model, "-o", tmp_path / "s", "-n", 4, "--keep", 2, "--frames", 3, "--json")
+    code, text, _ = call(
+        "predict", clip, "-m", model, "-o", tmp_path / "s", "-n", 4, "--keep", 2, "--frames", 3, "--json"
+    )
     assert code == 0
     result = json.loads(text)
     assert len(result["videos"]) == 2
@@ -215,7 +221,9 @@ def test_train_resumes_and_refuses_nonsense(call, tmp_path):
     refused(call("train", "mcvd", "digits", "-o", run, "--set", "batch_size=many"), "batch_size takes int")
     refused(call("train", "mcvd", "digits", "-o", run, "--budget", "soon"), "cannot read --budget")
     refused(call("train", "mcvd", tmp_path / "none", "-o", tmp_path / "r2"), "none")
-    refused(call("train", "mcvd", "digits", "-o", tmp_path / "r3", "--set", "height=32", "--steps", 1), "frames of 1x32x64")
+    refused(
+        call("train", "mcvd", "digits", "-o", tmp_path / "r3", "--set", "height=32", "--steps", 1), "frames of 1x32x64"
+    )
 
 
 def test_train_budget_and_dry_run(call, tmp_path):
@@ -246,7 +254,9 @@ def test_recipes_info_and_doctor(call, model):
 
 def test_help_is_instant_and_needs_no_torch():
     start = time.monotonic()
-    code = "import sys, framefill.cli as c; sys.argv = ['framefill', '--help']\ntry: c.main()\nexcept SystemExit: pass\n"
+    code = (
+        "import sys, framefill.cli as c; sys.argv = ['framefill', '--help']\ntry: c.main()\nexcept SystemExit: pass\n"
+    )
     check = "print('torch' in sys.modules, 'numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code + check], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("False False")

@@ -44,7 +44,7 @@ def by_hand(process, kind, noise, x, cond, seeds, sigma_data):
     alpha, sigma = (v[:, None, None, None] for v in process(TIMES))
     z = Rng(seeds).normal(x.shape[1:]).double()
     x_t = alpha * x + sigma * through(noise_power(noise, 5, 6).sqrt(), z)
-    label = 1000 * (2 / torch.pi) * torch.atan2(alpha, sigma).flatten()
+    label = 1000 * (2 / torch.pi) * torch.atan2(sigma_data * alpha, sigma).flatten()
     answer = Bent()(x_t / (alpha**2 * sigma_data**2 + sigma**2).sqrt(), label, cond)
     one, zero = torch.ones_like(alpha), torch.zeros_like(alpha)
     # x_t = alpha x + sigma n and answer = of_x x + of_n n, solved for x.

@@ -420,7 +420,7 @@ def test_large_variance_is_right_for_unit_data(process, steps):
 
 # How far from the data 48 steps (128 for the deterministic ones) may be, relative to the standard deviation of a mode.
 BIAS = {
-    "ddim": 0.025, "euler": 0.025, "heun": 0.05, "dpm-solver": 0.003,
+    "ddim": 0.025, "euler": 0.025, "heun": 0.003, "dpm-solver": 0.003,
     "ddpm small": 0.12, "ddpm between": 0.06, "ddpm large": 0.12, "ddim half": 0.075, "ddim full": 0.12,
 }  # fmt: skip
 

@@ -56,13 +56,15 @@ def test_kill_minus_nine_loses_nothing(small, card, tmp_path):
     script = (
         "import sys, torch; from pathlib import Path; from framefill import checkpoint, recipes, training\n"
         "from framefill.recipes.recipe import from_fields; from framefill.video.digits import MovingDigits\n"
-        "torch.set_num_threads(1); out = Path(sys.argv[1]); card = checkpoint.Card(**__import__('json').loads(sys.argv[2]))\n"
+        "import json; torch.set_num_threads(1); out = Path(sys.argv[1]); card = checkpoint.Card(**json.loads(sys.argv[2]))\n"
         "recipe = from_fields(recipes.RECIPES['mcvd'], card.fields); print('ready', flush=True)\n"
-        "for p in training.train(recipe, MovingDigits('train'), out, card=card, save_every=4): print(p.step, flush=True)\n"
+        "for p in training.train(recipe, MovingDigits('train'), out, card=card, save_every=4): print(p.step)\n"
     )
     words = json.dumps(dataclasses.asdict(card))
     for kill_after in (0.15, 0.45, None):
-        child = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "killed"), words], stdout=subprocess.PIPE)
+        child = subprocess.Popen(
+            [sys.executable, "-c", script, str(tmp_path / "killed"), words], stdout=subprocess.PIPE
+        )
         assert child.stdout is not None
         child.stdout.readline()
         if kill_after:

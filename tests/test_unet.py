@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from framefill.errors import BadInput
-from framefill.nets import layers
 from framefill.nets.unet import UNet
 
 PARITY = json.loads((Path(__file__).parent / "parity" / "mcvd.json").read_text())

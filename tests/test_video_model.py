@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from framefill.diffusion.complete import Window, blend, complete, hierarchical, stream
 from framefill.arrays import Rng
+from framefill.diffusion.complete import Window, blend, complete, hierarchical, stream
 from framefill.errors import BadInput
 from framefill.video.clip import Clip
 from framefill.video.filled import Filled, drift
@@ -106,7 +106,11 @@ def test_drift_sees_a_change_of_colour_and_of_sharpness():
     assert not Filled(clip, known, Fraction(1)).drift()["drifting"]
     darker = clip.copy()
     darker[:, 8:] -= 30
-    assert Filled(darker, known, Fraction(1)).drift() | {"sharpness": 0} == {"colour": pytest.approx(30, abs=3), "sharpness": 0, "drifting": True}
+    assert Filled(darker, known, Fraction(1)).drift() | {"sharpness": 0} == {
+        "colour": pytest.approx(30, abs=3),
+        "sharpness": 0,
+        "drifting": True,
+    }
     flat = clip.copy()
     flat[:, 8:] = flat[:, 8:].mean()
     assert Filled(flat, known, Fraction(1)).drift()["drifting"]
@@ -154,7 +158,9 @@ def test_hierarchical_order_completes_too(model):
 
 def test_complete_yields_the_input_when_nothing_is_unknown():
     frames = torch.randn(2, 4, 1)
-    outputs = list(complete(lambda *a: pytest.fail("drawn"), frames, torch.ones(2, 4, dtype=torch.bool), WINDOW, Rng([0, 1])))
+    outputs = list(
+        complete(lambda *a: pytest.fail("drawn"), frames, torch.ones(2, 4, dtype=torch.bool), WINDOW, Rng([0, 1]))
+    )
     assert torch.equal(outputs[-1], frames)
 
 

@@ -9,6 +9,7 @@ The order is pure bookkeeping on one row of booleans and knows nothing of images
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -58,7 +59,7 @@ class Placement:
 
 def blockwise(window: Window, known: Sequence[bool]) -> Iterator[Placement]:
     """Every gap from its known side inwards: forwards after known frames, backwards before them (figure 7.2)."""
-    return _blocks(window, list(known), 1)
+    return _blocks(window, list(known))
 
 
 def hierarchical(window: Window, known: Sequence[bool], *, stride: int = 2) -> Iterator[Placement]:
@@ -67,28 +68,33 @@ def hierarchical(window: Window, known: Sequence[bool], *, stride: int = 2) -> I
     The thesis proposes this (section 7.6.1): far-apart frames are drawn together, so a long clip drifts less. A model
     must have been trained on frames that far apart (its recipe's `strides`).
     """
+    if stride < 1:
+        raise BadInput(f"a hierarchy needs stride >= 1, got {stride}")
     known = list(known)
-    for offset in range(_first_phase(known, stride), len(known), max(len(known), 1)):
-        coarse = known[offset % stride :: stride]
-        for place in _blocks(window, coarse, 1):
-            yield Placement(offset % stride + place.start * stride, stride)
-        known[offset % stride :: stride] = [True] * len(coarse)
-    yield from _blocks(window, known, 1)
+    phase = _phase(known, stride)
+    coarse = known[phase::stride]
+    for place in _blocks(window, coarse):
+        yield Placement(phase + place.start * stride, stride)
+    known[phase::stride] = [True] * len(known[phase::stride])
+    yield from _blocks(window, known)
 
 
-def _first_phase(known: list[bool], stride: int) -> int:
-    """The coarse grid passes through a known frame where there is one, so that it continues what is given."""
-    edge = next((i for i in range(1, len(known)) if known[i - 1] and not known[i]), None)
-    return (edge - 1 if edge is not None else 0) % stride
+def _phase(known: list[bool], stride: int) -> int:
+    """The coarse grid passes through the last known frame before a gap, or else the first one after it."""
+    pairs = list(pairwise(known))
+    if (True, False) in pairs:
+        return pairs.index((True, False)) % stride
+    return (pairs.index((False, True)) + 1) % stride if (False, True) in pairs else 0
 
 
-def _blocks(window: Window, known: list[bool], stride: int) -> Iterator[Placement]:
+def _blocks(window: Window, known: list[bool]) -> Iterator[Placement]:
+    known = list(known)
     while not all(known):
         first = known.index(False)
         end = next((i for i in range(first, len(known)) if known[i]), len(known))
         backwards = first == 0 and end < len(known)
         start = max(end - window.current, 0) if backwards else first
-        yield Placement(start, stride)
+        yield Placement(start)
         known[start : start + window.current] = [True] * len(known[start : start + window.current])
 
 
@@ -105,7 +111,7 @@ def blend(frames: Tensor, known: Tensor) -> Tensor:
     # With one side only, that side is both neighbours.
     first = torch.where(before < 0, after, before).clamp(max=T - 1)
     last = torch.where(after >= T, first, after)
-    share = (place - first) / (last - first).clamp(min=1)
+    share = (place - first).to(frames.dtype) / (last - first).clamp(min=1)
     rows = torch.arange(len(frames), device=frames.device)[:, None]
     extra = [1] * (frames.ndim - 2)
     guess = torch.lerp(frames[rows, first], frames[rows, last], share.to(frames.dtype).reshape(*share.shape, *extra))
@@ -118,7 +124,8 @@ def lay(frames: Tensor, known: Tensor, place: Placement, window: Window) -> tupl
     index = torch.tensor(place.frames(window), device=frames.device)
     inside = (index >= 0) & (index < T)
     clamped = index.clamp(0, T - 1)
-    return frames[:, clamped], known[:, clamped] & inside
+    outside = ~inside.reshape(-1, *[1] * (frames.ndim - 2))
+    return frames[:, clamped].masked_fill(outside, 0.0), known[:, clamped] & inside
 
 
 def complete(
@@ -133,7 +140,7 @@ def complete(
         raise BadInput(f"known must have shape {tuple(frames.shape[:2])}, got {tuple(known.shape)}")
     frames = frames.masked_fill(~known.reshape(*known.shape, *[1] * (frames.ndim - 2)), 0.0)
     yield frames
-    for pattern in known.unique(dim=0):
+    for pattern in known.unique(dim=0) if known.numel() else []:
         rows = (known == pattern).all(1).nonzero()[:, 0]
         part, filled, streams = frames[rows], known[rows].clone(), rng.pick(rows.tolist())
         for place in order(window, pattern.tolist()):
@@ -146,7 +153,7 @@ def complete(
 def _accept(frames: Tensor, filled: Tensor, drawn: Tensor, place: Placement, window: Window) -> tuple[Tensor, Tensor]:
     frames, filled = frames.clone(), filled.clone()
     for i, t in enumerate(place.frames(window)[window.drawn]):
-        if t < frames.shape[1] and not bool(filled[0, t]):
+        if 0 <= t < frames.shape[1] and not bool(filled[0, t]):
             frames[:, t] = drawn[:, i]
             filled[:, t] = True
     return frames, filled

@@ -17,7 +17,7 @@ from framefill.diffusion.target import Target
 from framefill.diffusion.weight import Weight
 
 Label = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(t, alpha, sigma), each (B,), to the number (B,) in [0, 1000] by which the network is told the noise level."""
+"""(t, alpha sigma_data, sigma), each (B,), to the number (B,) in [0, 1000] that tells the network the noise level."""
 
 
 class Model(Protocol):
@@ -69,7 +69,7 @@ class Denoiser(nn.Module):
     def forward(self, x_t: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
         """The clean estimate x_hat of x_t (B, ...) at times t (B,); computed in float32 or better."""
         alpha, sigma = self.schedule(t)
-        label = self.label(t, alpha, sigma)
+        label = self.label(t, alpha * self.sigma_data, sigma)
         dtype = torch.promote_types(x_t.dtype, torch.float32)
         a, s = expand(alpha, x_t).to(dtype), expand(sigma, x_t).to(dtype)
         scale = ((a * self.sigma_data) ** 2 + s * s).rsqrt()

@@ -32,7 +32,7 @@ class Noise(ABC):
 
     def like(self, x: Tensor, rng: Rng) -> Tensor:
         """A draw of this noise with the shape (B, ...), device and dtype of `x`; sample i uses stream i of `rng`."""
-        return self.color(rng.normal(x.shape[1:], x).to(x.dtype))
+        return torch.stack([self.color(z) for z in rng.normal(x.shape[1:], x).to(x.dtype)])
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Noise schedules: functions of time t in [0, 1] that give alpha_t and sigma_t of x_t = alpha_t x + sigma_t n.
 
-t = 0 is (nearly) clean, t = 1 is (nearly) pure noise; the signal-to-noise ratio alpha^2 / sigma^2 falls strictly
-between. A schedule is a pure function: it holds no steps and no state, and is evaluated in float64.
+t = 0 is (nearly) clean, t = 1 is (nearly) pure noise; the signal-to-noise ratio alpha^2 / sigma^2 falls
+between (strictly, but for `smld` with a number of levels). A schedule is a pure function: it holds no
+steps and no state, and is evaluated in float64.
 """
 
 import math

@@ -2,13 +2,18 @@
 
 Every layer takes feature maps (B, C, H, W). Residual sums are divided by sqrt(2) so that variance is kept; the last
 layer of every residual branch starts at (nearly) zero, so that a fresh network is nearly the identity.
+
+Four operations are written out for CPUs, where torch's own cost several times as much in bfloat16 and channels-last
+order: resampling, normalisation, dropout and attention. `benchmarks/network.py` measures what that gains.
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 
 def norm_groups(channels: int) -> int:
@@ -28,7 +33,7 @@ def conv(inputs: int, outputs: int, size: int = 3, *, scale: float = 1.0) -> nn.
     """A same-size convolution with DDPM initialisation and zero bias."""
     layer = nn.Conv2d(inputs, outputs, size, padding=size // 2)
     variance_scaling(layer.weight, scale)
-    nn.init.zeros_(layer.bias)
+    nn.init.zeros_(layer.get_parameter("bias"))
     return layer
 
 
@@ -82,6 +87,59 @@ def upsample(x: Tensor) -> Tensor:
     return _double(_double(x.permute(0, 2, 3, 1), 1), 2).permute(0, 3, 1, 2)
 
 
+def normalise(x: Tensor, groups: int, eps: float) -> Tensor:
+    """Group normalisation: x (B, C, H, W) with mean 0 and variance 1 in each sample and group of channels."""
+    return _Normalise.apply(x, groups, eps) if x.device.type == "cpu" else F.group_norm(x, groups, eps=eps)
+
+
+class _Normalise(torch.autograd.Function):
+    """y = (x - mean) r in each sample and group; dx = r (g - <g> - y <g y>), where < > is the mean over the group.
+
+    Torch's own gradient goes through channels-last memory one number at a time: 6 times the time of these passes.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, groups: int, eps: float) -> Tensor:
+        B, C, H, W = x.shape
+        # so does its forward pass on small maps in bfloat16: 4 times the time of two copies and a channels-first pass
+        slow = x.dtype == torch.bfloat16 and H * W < 1024
+        source = x.contiguous() if slow else x.contiguous(memory_format=torch.channels_last)
+        y, _, r = torch.native_group_norm(source, None, None, B, C, H * W, groups, eps)
+        y = y.contiguous(memory_format=torch.channels_last)
+        ctx.save_for_backward(y, r)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
+        y, r = ctx.saved_tensors
+        (B, C), (_, groups) = y.shape[:2], r.shape
+
+        def mean(v: Tensor) -> Tensor:
+            return v.sum((2, 3)).reshape(B, groups, -1).sum(2) / (y[0].numel() // groups)
+
+        def spread(v: Tensor) -> Tensor:
+            return v.to(g.dtype).repeat_interleave(C // groups, 1)[:, :, None, None]
+
+        centred = torch.addcmul(spread(-r * mean(g)), g, spread(r))
+        return centred.addcmul_(y, spread(-r * mean(g * y))), None, None
+
+
+class GroupNorm(nn.Module):
+    """Group normalisation with a learned scale and shift per channel."""
+
+    def __init__(self, channels: int, *, eps: float = 1e-5):
+        super().__init__()
+        self.groups, self.eps = norm_groups(channels), eps
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, H, W) to the same shape."""
+        h = normalise(x, self.groups, self.eps)
+        return torch.addcmul(self.bias.to(h.dtype)[:, None, None], h, self.weight.to(h.dtype)[:, None, None])
+
+
 class SpatialNorm(nn.Module):
     """SPATIN: group normalisation whose scale and shift are maps computed from the condition (SPADE for frames)."""
 
@@ -95,8 +153,7 @@ class SpatialNorm(nn.Module):
     def forward(self, h: Tensor, cond: Tensor) -> Tensor:
         """Normalised h (B, C, H, W), modulated by `cond` (B, K, *, *), which is resized to (H, W)."""
         features = F.silu(self.shared(F.interpolate(cond, h.shape[-2:], mode="nearest")))
-        h = F.group_norm(h, self.groups, eps=1e-6)
-        return torch.addcmul(self.beta(features), h, 1 + self.gamma(features))
+        return torch.addcmul(self.beta(features), normalise(h, self.groups, 1e-6), 1 + self.gamma(features))
 
 
 class LevelNorm(nn.Module):
@@ -112,11 +169,33 @@ class LevelNorm(nn.Module):
         """silu(norm(h) * (1 + scale) + shift), (scale, shift) from `level` (B, E), which is already activated."""
         scale, shift = self.level(level)[:, :, None, None].chunk(2, 1)
         if self.spatial is None:
-            h = F.group_norm(h, self.groups, eps=1e-5)
+            h = normalise(h, self.groups, 1e-5)
         else:
             assert cond is not None
             h = self.spatial(h, cond)
         return F.silu(torch.addcmul(shift, h, 1 + scale))
+
+
+class Dropout(nn.Module):
+    """Sets every number to zero with probability p (to within 2^-17) and divides the others by 1 - p.
+
+    On a CPU, 64 random bits decide four numbers: a fifth of the time of `nn.Dropout`.
+    """
+
+    def __init__(self, p: float):
+        super().__init__()
+        self.p = p
+
+    def forward(self, h: Tensor) -> Tensor:
+        """h (B, C, H, W) to the same shape; in evaluation h itself."""
+        zeros = round(self.p * 2**16)
+        if not self.training or h.device.type != "cpu" or zeros in (0, 2**16):
+            return F.dropout(h, self.p, self.training)
+        words = torch.randint(-(2**63), 2**63 - 1, (math.ceil(h.numel() / 4),))
+        last = zeros - 2**15 - 1  # of the 2^16 values of a quarter word, -2^15 to `last` mean zero
+        keep = words.view(torch.int16)[: h.numel()].clamp_(last, last + 1).sub_(last)
+        mask = keep.to(h.dtype).mul_(2**16 / (2**16 - zeros))
+        return h * mask.view_as(h.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class ResBlock(nn.Module):
@@ -138,7 +217,7 @@ class ResBlock(nn.Module):
         self.norm_0 = LevelNorm(inputs, embedding, cond_channels, spatin)
         self.conv_0 = conv(inputs, outputs)
         self.norm_1 = LevelNorm(outputs, embedding, cond_channels, spatin)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.conv_1 = conv(outputs, outputs, scale=0.0)
         self.shortcut = conv(inputs, outputs, 1) if inputs != outputs or resize else nn.Identity()
 
@@ -149,13 +228,25 @@ class ResBlock(nn.Module):
         return (self.shortcut(self.resize(x)) + h) * 0.5**0.5
 
 
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q k' / sqrt(D)) v for queries, keys and values (B, heads, N, D).
+
+    In bfloat16 on a CPU, matrix products take two thirds of the time of torch's fused attention, if what they pass on
+    stays in the cache: about 2^20 scores at a time.
+    """
+    if q.device.type != "cpu" or q.dtype != torch.bfloat16:
+        return F.scaled_dot_product_attention(q, k, v)
+    heads = (x.flatten(0, 1).split(max(2**20 // q.shape[2] ** 2, 1)) for x in (q * q.shape[3] ** -0.5, k, v))
+    return torch.cat([(q @ k.mT).softmax(2) @ v for q, k, v in zip(*heads, strict=True)]).view(q.shape)
+
+
 class Attention(nn.Module):
     """Self-attention over all positions of a feature map; (x + h) / sqrt(2)."""
 
     def __init__(self, channels: int, head_width: int):
         super().__init__()
         self.heads = max(channels // head_width, 1)
-        self.norm = nn.GroupNorm(norm_groups(channels), channels, eps=1e-6)
+        self.norm = GroupNorm(channels, eps=1e-6)
         self.qkv = conv(channels, 3 * channels, 1)
         for part in self.qkv.weight.data.chunk(3):
             variance_scaling(part, 0.1)
@@ -164,6 +255,6 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x (B, C, H, W) to the same shape."""
         B, C, H, W = x.shape
-        q, k, v = self.qkv(self.norm(x)).reshape(B, 3, self.heads, C // self.heads, H * W).transpose(3, 4).unbind(1)
-        h = F.scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(B, C, H, W)
+        qkv = self.qkv(self.norm(x)).permute(0, 2, 3, 1).reshape(B, H * W, 3, self.heads, -1)
+        h = attend(*qkv.permute(2, 0, 3, 1, 4)).transpose(1, 2).reshape(B, H, W, C).permute(0, 3, 1, 2)
         return (x + self.out(h)) * 0.5**0.5

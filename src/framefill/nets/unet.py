@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from framefill.errors import BadInput
-from framefill.nets.layers import Attention, ResBlock, SpatialNorm, conv, embed, linear, norm_groups
+from framefill.nets.layers import Attention, GroupNorm, ResBlock, SpatialNorm, conv, embed, linear
 
 
 class Stage(nn.Module):
@@ -96,17 +96,17 @@ class UNet(nn.Module):
             [Stage(block(features, features), Attention(features, head_width)), Stage(block(features, features))]
         )
         self.up = nn.ModuleList()
+        self.joins: list[bool] = []  # which stages on the way up take a skip connection
         for i, (multiplier, here) in reversed(list(enumerate(zip(multipliers, attention, strict=True)))):
             for j in range(blocks + 1):
                 final = attend(here and j == blocks, width * multiplier)
                 self.up.append(Stage(block(features + skips.pop(), width * multiplier), final))
+                self.joins.append(True)
                 features = width * multiplier
             if i > 0:
                 self.up.append(Stage(block(features, features, 1)))
-        self.joins = [module.block.resize.__name__ != "upsample" for module in self.up]
-        self.norm: nn.Module = (
-            SpatialNorm(features, modulation, spatin) if spatin else nn.GroupNorm(norm_groups(features), features)
-        )
+                self.joins.append(False)
+        self.norm: nn.Module = SpatialNorm(features, modulation, spatin) if spatin else GroupNorm(features)
         self.head = conv(features, channels * area, scale=0.0)
 
     def forward(self, x: Tensor, label: Tensor, cond: Tensor | None = None) -> Tensor:

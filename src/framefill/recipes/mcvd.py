@@ -25,8 +25,8 @@ from framefill.diffusion.guide import Clipped
 from framefill.diffusion.noise import GaussianFreeField, Noise, White
 from framefill.diffusion.sample import DDIM, DPMSolver, Sampler
 from framefill.diffusion.schedule import cosine, ddpm, shifted, table_times, uniform_times
-from framefill.diffusion.target import Eps, V
-from framefill.diffusion.weight import snr, velocity
+from framefill.diffusion.target import Eps, Residual, V
+from framefill.diffusion.weight import edm, snr
 from framefill.errors import BadInput
 from framefill.nets.unet import UNet
 from framefill.recipes.recipe import Source
@@ -127,8 +127,10 @@ class MCVD:
         noise: Noise = GaussianFreeField(self.noise_power) if self.noise_power else White()
         if self.published:
             return Denoiser(self.network(), ddpm(), Eps(), noise=noise, label=table_label)
-        schedule = shifted(cosine(-16, 12), self.noise_shift)
-        return Denoiser(self.network(), schedule, V(), noise=noise, label=angle_label)
+        scale = self.residual or 1.0
+        schedule = shifted(cosine(-16, 12), self.noise_shift * scale)
+        target = Residual(scale) if self.residual else V()
+        return Denoiser(self.network(), schedule, target, noise=noise, label=angle_label, sigma_data=scale)
 
     def condition(self, frames: Tensor, known: Tensor) -> Tensor:
         """What the network is shown of a window: frames (B, length, C, H, W), known (B, length) bool.
@@ -150,14 +152,13 @@ class MCVD:
     def draw(self, model: Model, sampler: Sampler, frames: Tensor, known: Tensor, rng: Rng) -> Tensor:
         """Current frames (B, current, C, H, W) in [-1, 1] for windows of which some frames are known.
 
-        With `residual` > 0 the model draws only the difference to the guess, in units of `residual`.
+        With `residual` > 0 the model draws the difference to the guess, whose standard deviation that is, about.
         """
         cond, like = self.condition(frames, known), frames[:, self.window.drawn]
         if not self.residual:
             return sampler(Clipped(model), like, cond, rng)
-        bound = 2 / self.residual
-        difference = sampler(Clipped(model, -bound, bound), like, cond, rng)
-        return (self.guess(frames, known) + self.residual * difference).clamp(-1, 1)
+        difference = sampler(Clipped(model, -2.0, 2.0), like, cond, rng)
+        return (self.guess(frames, known) + difference).clamp(-1, 1)
 
     def masks(self, rng: Rng) -> Tensor:
         """Training masks (B, length), True where a frame is known.
@@ -207,13 +208,13 @@ class MCVD:
         known = self.masks(rng).to(batch.device)
         cond, x = self.condition(batch, known), batch[:, self.window.drawn]
         if self.residual:
-            x = (x - self.guess(batch, known)) / self.residual
+            x = x - self.guess(batch, known)
         if self.published:
             t = table_times(1000)(rng).to(batch.device)
             return 0.5 * x[0].numel() * model.loss(x, t, cond, snr, rng)
         t = uniform_times(rng).to(batch.device)
         unknown = ~known[:, self.window.drawn, None, None, None]
-        return model.loss(x, t, cond, velocity, rng, counted=unknown.to(x.dtype))
+        return model.loss(x, t, cond, edm(self.residual or 1.0), rng, counted=unknown.to(x.dtype))
 
     def product(self, model: Denoiser, *, card: Any = None, device: str = "cpu") -> VideoModel:
         """The trained model with its verbs."""
@@ -264,10 +265,9 @@ UCF = replace(BAIR, past=4, current=4, features=288, head_width=288, batch_size=
 
 # Ours: works on 2x2 blocks of pixels, so that two CPU cores learn something visible in minutes.
 TINY = MCVD(
-    future=5, drop_past=0.25, drop_future=0.5, features=32, multipliers=(2, 3, 3), blocks=1,
-    attention=(False, True, True), head_width=32, dropout=0.0, patch=2, published=False, batch_size=32,
-    learning_rate=1e-3, warmup=200, cooldown=0.3, ema=0.999, steps=4000, strides=(1, 1, 1, 2),
-    noise_shift=3.0,
+    future=5, drop_past=0.2, drop_future=0.4, features=16, multipliers=(2, 3, 4), blocks=1,
+    attention=(False, True, True), head_width=16, dropout=0.0, patch=2, published=False, residual=0.5, batch_size=16,
+    learning_rate=1.5e-3, warmup=200, cooldown=0.4, ema=0.998, steps=10_000, strides=(1, 1, 1, 2),
 )  # fmt: skip
 
 # name -> (recipe, data, the paper's score: tables 7.2 to 7.8, PSNR and SSIM the best of the trajectories drawn)
@@ -303,8 +303,8 @@ PRESETS: dict[str, tuple[MCVD, str, str | None]] = {
     ),
     "tiny": (TINY, "moving digits or any clips of 64x64", None),
     "tiny-natural": (
-        replace(TINY, channels=3, past=4, current=4, future=4, flip=True, strides=(1, 2), view=(72, 128), batch_size=24,
-                noise_shift=1.0, residual=0.5),
+        replace(TINY, channels=3, past=4, current=4, future=4, flip=True, strides=(1, 2), view=(72, 128),
+                residual=0.15),
         "any colour clips", None,
     ),
 }  # fmt: skip
