@@ -171,19 +171,19 @@ def main():
 
     print(machine(args.threads))
     print(f"batch {args.batch}, least of {args.repeats}; CPU-seconds per clip, and peak memory in MB\n")
-    head = f"{'CPU-s':>{ {} }} {'ratio':>6} {'MB':>6}"
-    print(f"{'':10} {'forward':>23} {'training step':>24} {'difference':>16}")
-    print(f"{'':10} {head.format(9)} {head.format(10)} {'max':>8} {'rms':>7}")
+    columns = f" {'CPU-s':>8} {'ratio':>6} {'MB':>6}"
+    print(f"{'':10}{'forward':>23}{'training step':>23}{'difference':>17}")
+    print(f"{'':10}{columns}{columns} {'max':>8} {'rms':>8}")
     reference = answers["published"]
     scale = reference.square().mean().sqrt()
     for name in names:
-        cells = []
-        for verb, width in (("forward", 9), ("training", 10)):
+        cells = ""
+        for verb in ("forward", "training"):
             ratio = seconds[name, verb] / seconds["shipped", verb]
-            cells.append(f"{seconds[name, verb]:{width}.3f} {ratio:6.2f} {peak[name, verb]:6.0f}")
+            cells += f" {seconds[name, verb]:8.3f} {ratio:6.2f} {peak[name, verb]:6.0f}"
         error = (answers[name] - reference) / scale
         rms = error.square().mean().sqrt().item()
-        print(f"{name:10} {' '.join(cells)} {error.abs().max():8.1e} {rms:7.1e}")
+        print(f"{name:10}{cells} {error.abs().max():8.1e} {rms:8.1e}")
         assert rms < (TOLERANCE if name == "shipped" else 1e-4), f"{name} does not agree with the published operations"
     print("\nratio: this time / the shipped time; difference: from `published`, relative to its root mean square")
 

@@ -56,7 +56,8 @@ def test_kill_minus_nine_loses_nothing(small, card, tmp_path):
     script = (
         "import sys, torch; from pathlib import Path; from framefill import checkpoint, recipes, training\n"
         "from framefill.recipes.recipe import from_fields; from framefill.video.digits import MovingDigits\n"
-        "import json; torch.set_num_threads(1); out = Path(sys.argv[1]); card = checkpoint.Card(**json.loads(sys.argv[2]))\n"
+        "import json; torch.set_num_threads(1); out = Path(sys.argv[1])\n"
+        "card = checkpoint.Card(**json.loads(sys.argv[2]))\n"
         "recipe = from_fields(recipes.RECIPES['mcvd'], card.fields); print('ready', flush=True)\n"
         "for p in training.train(recipe, MovingDigits('train'), out, card=card, save_every=4): print(p.step)\n"
     )
