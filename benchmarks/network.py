@@ -15,6 +15,7 @@ their waiting for one another. The outputs must agree to bfloat16, or this fails
 """
 
 import argparse
+import os
 import platform
 import resource
 import time
@@ -143,10 +144,12 @@ def output():
 
 def machine(threads):
     info = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-    name, flags = (names or [platform.processor()])[0], info.read_text()
-    found = [f for f in ("avx512f", "avx512_bf16", "amx_bf16") if f in flags]
-    return f"{name}, {len(names)} cores, {' '.join(found)}; torch {torch.__version__}, {threads} thread(s)"
+    text = info.read_text() if info.exists() else ""
+    names = [line.split(":")[1].strip() for line in text.splitlines() if line.startswith("model name")]
+    found = [flag for flag in ("avx512f", "avx512_bf16", "amx_bf16") if flag in text]
+    kind = "bfloat16" if bf16_pays("cpu") else "float32"
+    processor = f"{(names or [platform.processor()])[0]}, {os.cpu_count()} cores, {' '.join(found)}"
+    return f"{processor}; torch {torch.__version__}, {threads} thread(s), shipped runs in {kind}"
 
 
 def main():

@@ -87,6 +87,7 @@ class MCVD:
     noise_power: float = 0.0
     noise_shift: float = 1.0
     residual: float = 0.0
+    calls: int = 10
     batch_size: int = 64
     learning_rate: float = 2e-4
     warmup: int = 1000
@@ -226,7 +227,7 @@ class MCVD:
             self.height,
             self.width,
             self.network_stride,
-            sampler=DDIM(100) if self.published else DPMSolver(10),
+            sampler=DDIM(100) if self.published else DPMSolver(self.calls),
             device=device,
             card=card,
         )
@@ -265,9 +266,9 @@ UCF = replace(BAIR, past=4, current=4, features=288, head_width=288, batch_size=
 
 # Ours: works on 2x2 blocks of pixels, so that two CPU cores learn something visible in minutes.
 TINY = MCVD(
-    future=5, drop_past=0.2, drop_future=0.4, features=16, multipliers=(2, 3, 4), blocks=1,
-    attention=(False, True, True), head_width=16, dropout=0.0, patch=2, published=False, residual=0.5, batch_size=16,
-    learning_rate=1.5e-3, warmup=200, cooldown=0.4, ema=0.998, steps=10_000, strides=(1, 1, 1, 2),
+    future=5, drop_past=0.25, drop_future=0.5, features=32, multipliers=(2, 3, 3), blocks=1,
+    attention=(False, True, True), head_width=32, dropout=0.0, patch=2, published=False, noise_shift=3.0, batch_size=32,
+    learning_rate=1e-3, warmup=200, cooldown=0.3, ema=0.999, steps=4000, strides=(1, 1, 1, 2),
 )  # fmt: skip
 
 # name -> (recipe, data, the paper's score: tables 7.2 to 7.8, PSNR and SSIM the best of the trajectories drawn)
@@ -303,8 +304,11 @@ PRESETS: dict[str, tuple[MCVD, str, str | None]] = {
     ),
     "tiny": (TINY, "moving digits or any clips of 64x64", None),
     "tiny-natural": (
-        replace(TINY, channels=3, past=4, current=4, future=4, flip=True, strides=(1, 2), view=(72, 128),
-                residual=0.15),
+        replace(
+            TINY, channels=3, past=4, current=4, future=4, flip=True, strides=(1, 2), view=(72, 128), drop_past=0.2,
+            drop_future=0.4, features=16, multipliers=(2, 3, 4), head_width=16, noise_shift=1.0, residual=0.15,
+            batch_size=16, learning_rate=1.5e-3, cooldown=0.4, ema=0.998, steps=10_000,
+        ),
         "any colour clips", None,
     ),
 }  # fmt: skip

@@ -28,8 +28,8 @@ class VideoModel:
     """A trained model of windows of frames, and how to draw from it.
 
     `draw(sampler, frames, known, rng)` gives the current frames of windows (B, length, C, H, W) in [-1, 1];
-    `height` and `width` are the size it was trained at, `stride` what sizes must be multiples of. Same seed, same frames: sample i is the
-    same alone or among many.
+    `height` and `width` are the size it was trained at, `stride` what sizes must be multiples of. Same seed, same
+    frames: sample i is the same alone or among many.
     """
 
     model: Model

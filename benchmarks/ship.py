@@ -1,0 +1,58 @@
+"""Makes a run the shipped model of that name: half-precision weights with a card that says what it is and scores.
+
+python benchmarks/ship.py runs/digits digits --data digits --licence "..." --note "..." --clips 100
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import torch
+
+import framefill
+from framefill import checkpoint
+from framefill.recipes import RECIPES
+from framefill.recipes.recipe import from_fields, override, to_fields
+from framefill.video.report import scores
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("name")
+    parser.add_argument(
+        "--data", required=True, help="digits, or the folder it was trained on: scored on its val split"
+    )
+    parser.add_argument("--said", required=True, help="what the card says of the data")
+    parser.add_argument("--licence", required=True)
+    parser.add_argument("--note", default="")
+    parser.add_argument("--clips", type=int, default=50)
+    parser.add_argument("--set", nargs="*", default=[], help="fields of use, not of training, such as calls=2")
+    words = parser.parse_args()
+    tensors, card = checkpoint.read(words.run / "model.safetensors")
+    recipe = override(from_fields(RECIPES[card.recipe], card.fields), words.set)
+    card = dataclasses.replace(card, fields=to_fields(recipe))
+    target = Path(framefill.__file__).parent / "weights" / f"{words.name}.safetensors"
+    target.parent.mkdir(exist_ok=True)
+    halves = {name: tensor.half() for name, tensor in tensors.items()}
+    checkpoint.write(target, halves, card)
+    source = recipe.source(words.data, "test" if words.data == "digits" else "val")
+    table = scores(framefill.load(target), source, clips=words.clips)
+    lines = [json.loads(line) for line in (words.run / "metrics.jsonl").read_text().splitlines()]
+    spent = sum(
+        a["seconds"] for a, b in zip(lines, [*lines[1:], {"seconds": 0}], strict=True) if b["seconds"] < a["seconds"]
+    )
+    about = {
+        "data": words.said, "licence": words.licence, "note": words.note, "seconds": round(spent),
+        "machine": f"CPU, {os.cpu_count()} cores shared with other work, torch {torch.__version__}",
+        "scores": {"what": f"PSNR dB and SSIM, mean and 95 % half-width, {words.clips} held-out clips", **table},
+    }  # fmt: skip
+    checkpoint.write(target, halves, dataclasses.replace(card, about=about))
+    print(target, target.stat().st_size)
+    print(json.dumps(about, indent=1))
+
+
+if __name__ == "__main__":
+    main()
