@@ -57,6 +57,7 @@ def write(path: Path, tensors: dict[str, Tensor], card: Card) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         save_file(tensors, temporary, metadata)
+        temporary.chmod(0o644)  # safetensors makes files that only their owner can read
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
