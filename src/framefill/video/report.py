@@ -4,9 +4,11 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from framefill.diffusion.complete import blend
 from framefill.metrics.image import psnr, ssim
 from framefill.video.clip import Clip
 from framefill.video.model import VideoModel
@@ -52,16 +54,16 @@ def scores(
     standard errors over clips.
     """
     window = model.window
-    drawn = window.drawn
+    drawn, past = window.drawn, np.arange(window.length) < window.past
     tasks = _tasks(model)
     collected: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for i in range(clips):
         truth = source.sample(1_000_000 + i, length=window.length, strides=(1,))
         for task, mask in tasks.items():
             made = model.complete(Clip(truth, RATE), mask, samples=samples, seed=seed + i).frames[:, drawn]
-            guesses = {"model": made, "hold": _hold(truth, window)[None]}
+            guesses = {"model": made, "hold": _guess(truth, past)[drawn][None]}
             if task == "filled in":
-                guesses["blend"] = _blend(truth, window)[None]
+                guesses["blend"] = _guess(truth, mask)[drawn][None]
             for name, guess in guesses.items():
                 clip_psnr = np.minimum(psnr(guess, truth[drawn], axes=4), 100.0).mean()
                 collected.setdefault((task, name), []).append(
@@ -78,11 +80,7 @@ def scores(
     return result
 
 
-def _hold(truth: NDArray[np.uint8], window: Any) -> NDArray[np.uint8]:
-    return np.repeat(truth[window.past - 1 : window.past], window.current, axis=0)
-
-
-def _blend(truth: NDArray[np.uint8], window: Any) -> NDArray[np.uint8]:
-    before, after = truth[window.past - 1].astype(float), truth[window.past + window.current].astype(float)
-    place = (np.arange(1, window.current + 1) / (window.current + 1))[:, None, None, None]
-    return np.round(before * (1 - place) + after * place).astype(np.uint8)
+def _guess(truth: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """The frames (T, H, W, C) without a model: held or blended from those where `mask` (T,) is set."""
+    frames = torch.from_numpy(np.ascontiguousarray(truth)).double()[None]
+    return blend(frames, torch.from_numpy(mask)[None])[0].round().to(torch.uint8).numpy()
