@@ -14,6 +14,7 @@ from framefill.diffusion.complete import blend
 from framefill.errors import BadInput
 from framefill.recipes.mcvd import PRESETS, SMMNIST, TINY
 from framefill.recipes.recipe import from_fields, override, to_fields
+from framefill.video import motion
 from framefill.video.digits import MovingDigits
 
 PARITY = json.loads((Path(__file__).parent / "parity" / "mcvd.json").read_text())
@@ -35,9 +36,11 @@ def test_the_condition_is_laid_out_as_published():
     facts = PARITY["conditioning"]["value"]
     frames = torch.arange(12.0).reshape(1, 12, 1, 1, 1).expand(1, 12, 1, 8, 8)
     recipe = replace(SMMNIST, future=2)
-    shown = recipe.condition(frames, torch.ones(1, 12, dtype=torch.bool))
+    shown, guess = recipe.condition(frames, torch.ones(1, 12, dtype=torch.bool))
     assert shown[0, :, 0, 0].tolist() == facts["cond(past5+future2)"]
     assert frames[0, recipe.window.drawn, 0, 0, 0].tolist() == facts["pred"]
+    assert guess.shape == (1, 5, 1, 8, 8)
+    assert (guess == 0).all()
 
 
 @pytest.mark.parametrize("recipe", [replace(SMMNIST, future=2), TINY], ids=["published", "ours"])
@@ -47,15 +50,15 @@ def test_unknown_frames_cannot_be_seen(recipe):
     known = torch.rand(3, length) < 0.5
     a = torch.randn(3, length, 1, 8, 8)
     b = torch.where(known[:, :, None, None, None], a, torch.randn_like(a))
-    assert torch.equal(recipe.condition(a, known), recipe.condition(b, known))
-    other = recipe.condition(a, ~known)
-    assert not torch.equal(recipe.condition(a, known), other)
+    for ours, theirs in zip(recipe.condition(a, known), recipe.condition(b, known), strict=True):
+        assert torch.equal(ours, theirs)
+    assert not torch.equal(recipe.condition(a, known)[0], recipe.condition(a, ~known)[0])
 
 
 def test_ours_tells_a_grey_frame_from_a_hidden_one():
     grey, length = torch.zeros(1, TINY.window.length, 1, 8, 8), TINY.window.length
     seen, hidden = torch.ones(1, length, dtype=torch.bool), torch.zeros(1, length, dtype=torch.bool)
-    assert not torch.equal(TINY.condition(grey, seen), TINY.condition(grey, hidden))
+    assert not torch.equal(TINY.condition(grey, seen)[0], TINY.condition(grey, hidden)[0])
 
 
 def test_published_masks_hide_whole_blocks_with_the_published_chance():
@@ -116,8 +119,10 @@ def test_only_unknown_frames_are_paid_for():
     torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
 
 
-def test_residual_draws_differences_to_the_guess():
-    recipe = replace(TINY, features=4, multipliers=(1, 2), attention=(False, True), head_width=4, patch=4, residual=0.5)
+@pytest.mark.parametrize("carried", [True, False], ids=["motion", "blend"])
+def test_residual_draws_differences_to_the_guess(carried):
+    recipe = replace(TINY, features=4, multipliers=(1, 2), attention=(False, True), head_width=4, patch=4,
+                     motion=carried)  # fmt: skip
     frames = recipe.batch(MovingDigits("test"), [1])
     known = torch.ones(1, 15, dtype=torch.bool)
     known[:, 5:10] = False
@@ -126,7 +131,19 @@ def test_residual_draws_differences_to_the_guess():
         return torch.zeros_like(like)
 
     drawn = recipe.draw(recipe.model(), nothing, frames, known, Rng([0]))
-    torch.testing.assert_close(drawn, blend(frames, known)[:, 5:10])
+    guess = motion.guess(frames, known, slice(5, 10)) if carried else blend(frames, known)[:, 5:10]
+    torch.testing.assert_close(drawn, guess)
+
+
+def test_with_motion_the_network_is_shown_the_carried_frames():
+    frames = TINY.batch(MovingDigits("test"), [1, 2])
+    known = torch.tensor([[True] * 5 + [False] * 10, [True] * 5 + [False] * 5 + [True] * 5])
+    shown, _ = TINY.condition(frames, known)
+    assert shown.shape[1] == TINY.condition_channels == 15 * 2 + 10
+    before, after = motion.carried(frames, known, slice(5, 10))
+    assert torch.equal(shown[:, 30:35], before.flatten(1, 2))
+    assert torch.equal(shown[:, 35:40], after.flatten(1, 2))
+    assert torch.equal(shown[:, :30], replace(TINY, motion=False).condition(frames, known)[0])
 
 
 def test_blend_is_linear_between_holds_outside_and_zero_when_nothing_is_known():

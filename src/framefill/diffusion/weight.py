@@ -32,6 +32,11 @@ def edm(sigma_data: float) -> Weight:
     return lambda snr: snr + sigma_data**-2
 
 
+def capped(weight: Weight, top: float) -> Weight:
+    """`weight` as it is where the ratio is below `top`, and no more above: what is nearly clean matters no further."""
+    return lambda snr: weight(snr.clamp(max=top))
+
+
 def min_snr(gamma: float = 5.0) -> Weight:
     """min(snr, gamma): Hang et al. 2023, for the loss on x."""
     return lambda snr: snr.clamp(max=gamma)
