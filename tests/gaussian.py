@@ -46,6 +46,7 @@ WEIGHTS = {
     "velocity": weight.velocity,
     "edm": weight.edm(0.5),
     "min_snr": weight.min_snr(),
+    "capped": weight.capped(weight.edm(0.5), 36.0),
     "p2": weight.p2(),
     "sech": weight.sech,
 }

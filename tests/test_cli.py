@@ -104,6 +104,16 @@ def test_samples_differ_spread_is_written_and_most_different_are_kept(call, mode
     assert (a[9:] != b[9:]).any()
 
 
+def test_a_png_name_gives_a_folder_of_numbered_pictures(call, model, clip, tmp_path):
+    for name in ("pictures.png", "array.npy"):
+        code, _, err = call("predict", clip, "-m", model, "--frames", 2, "-o", tmp_path / name)
+        assert code == 0, err
+    names = sorted(p.name for p in (tmp_path / "pictures").iterdir())
+    assert names == [f"{i:06d}.png" for i in range(11)]
+    assert (read_clip(tmp_path / "pictures", limit=20).frames == np.load(tmp_path / "array.npy")).all()
+    refused(call("predict", clip, "-m", model, "--frames", 2, "-o", tmp_path / "pictures.PNG"), "exists")
+
+
 def test_same_seed_same_bytes(call, model, clip, tmp_path):
     for name in ("a.npy", "b.npy", "c.npy"):
         seed = 1 if name == "c.npy" else 0

@@ -165,6 +165,14 @@ def test_edm_is_table_1():
         close(weight.edm(d)(RATIOS), (s**2 + d**2) / (s * d) ** 2)
 
 
+def test_capped_is_the_weight_below_its_top_and_stays_there_above():
+    for inner in (weight.velocity, weight.edm(0.3), weight.sech):
+        w = weight.capped(inner, 4.0)(RATIOS)
+        assert torch.equal(w[RATIOS <= 4], inner(RATIOS[RATIOS <= 4]))
+        assert (w[RATIOS > 4] == inner(torch.tensor(4.0, dtype=torch.float64))).all()
+    close(weight.capped(weight.snr, 5.0)(RATIOS), weight.min_snr(5.0)(RATIOS))
+
+
 def test_min_snr_clamps():
     for gamma in (1.0, 5.0):
         w = weight.min_snr(gamma)(RATIOS)

@@ -8,8 +8,6 @@ silently. Files are written under a temporary name, flushed to disk and renamed.
 import dataclasses
 import hashlib
 import json
-import os
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from framefill import recipes
-from framefill.errors import BadInput, CheckpointError, Failed
+from framefill.atomic import replacing
+from framefill.errors import BadInput, CheckpointError
 from framefill.recipes.recipe import from_fields
 
 FORMAT = 1
@@ -54,18 +53,12 @@ def write(path: Path, tensors: dict[str, Tensor], card: Card) -> None:
     words = dataclasses.asdict(card)
     tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     metadata = {"framefill": json.dumps(words), "sha256": _digest(tensors, words)}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        save_file(tensors, temporary, metadata)
+    with replacing(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata)
+        except SafetensorError as error:
+            raise OSError(str(error).splitlines()[0]) from error
         temporary.chmod(0o644)  # safetensors makes files that only their owner can read
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise Failed(f"cannot write {path}: {_reason(error)}; free some space or choose another place") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def _reason(error: Exception) -> str:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from framefill.atomic import replacing
+
 
 def draw_losses(log: Path, target: Path) -> None:
     """Draws the loss and the gradient norm of a metrics.jsonl over steps; does nothing without matplotlib."""
@@ -25,6 +27,5 @@ def draw_losses(log: Path, target: Path) -> None:
         axis.plot(steps[span - 1 :], np.convolve(values, np.ones(span) / span, "valid"), color="#2ecc71")
         axis.set(xlabel="step", title=key, yscale="log")
         axis.grid(alpha=0.3)
-    part = target.with_name(f".{target.name}.part")
-    figure.savefig(part, format="png", dpi=110)
-    part.replace(target)
+    with replacing(target) as part:
+        figure.savefig(part, format="png", dpi=110)

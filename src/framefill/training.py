@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from framefill import checkpoint
 from framefill.arrays import Rng, derive
+from framefill.atomic import replacing
 from framefill.checkpoint import Card
 from framefill.device import bf16_pays
 from framefill.errors import BadInput, Failed
@@ -228,9 +229,8 @@ def _open_run(out: Path, card: Card) -> dict[str, Any]:
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> dict[str, Any]:
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(value, indent=1))
-    part.replace(path)
+    with replacing(path) as part:
+        part.write_text(json.dumps(value, indent=1))
     return value
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from framefill import checkpoint
+from framefill.atomic import replacing
 from framefill.metrics.image import psnr
 from framefill.video.clip import Clip
 from framefill.video.deliver import Target, deliver
@@ -18,6 +19,7 @@ from framefill.video.digits import MovingDigits
 from framefill.video.files import read_clip
 from framefill.video.filled import Filled
 from framefill.video.model import VideoModel
+from framefill.video.report import guesses
 
 
 def run(output: Path, *, seed: int) -> None:
@@ -32,9 +34,8 @@ def run(output: Path, *, seed: int) -> None:
         model = checkpoint.load(name)
         sections.append(_section(model, clip, Target(output, name), title, seed))
     page = output / "index.html"
-    part = page.with_suffix(".part")
-    part.write_text(_page(sections, time.monotonic() - start))
-    part.replace(page)
+    with replacing(page) as part:
+        part.write_text(_page(sections, time.monotonic() - start))
     for section in sections:
         for path in section["files"]:
             print(path)
@@ -75,14 +76,12 @@ def _section(model: VideoModel, clip: Clip, target: Target, title: str, seed: in
 
 
 def _scores(model: VideoModel, filled: Filled, clip: Clip) -> dict[str, float]:
-    """PSNR of the made frames (mean over samples) and of the simplest guess, on the model's own size."""
+    """PSNR of the made frames (mean over samples), and of what can be had without a model, on the model's own size."""
     truth = model.fitted(clip)[: filled.frames.shape[1]]
     made = ~filled.known
-    hold = np.repeat(truth[model.window.past - 1][None], made.sum(), axis=0)
-    return {
-        "framefill": float(psnr(filled.frames[:, made], truth[made], axes=4).mean()),
-        "holding the last frame": float(psnr(hold, truth[made], axes=4)),
-    }
+    simple = {name: frames[None] for name, frames in guesses(truth, filled.known).items()}
+    videos = {"framefill": filled.frames, **simple}
+    return {name: float(psnr(v[:, made], truth[made], axes=4).mean()) for name, v in videos.items()}
 
 
 def _page(sections: list[dict[str, Any]], seconds: float) -> str:

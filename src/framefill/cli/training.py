@@ -109,13 +109,13 @@ def _follow(loop: Any, output: Path, held_out: Any, *, quiet: bool, tensorboard:
 def _samples(output: Path, held_out: Any, step: int) -> None:
     """A contact sheet of held-out clips: the truth, predicted, filled in; and one clip from nothing."""
     from framefill import checkpoint
+    from framefill.atomic import replacing
     from framefill.video.report import sample_sheet
 
     (output / "samples").mkdir(exist_ok=True)
     sheet = sample_sheet(checkpoint.load(output / "model.safetensors"), held_out)
-    part = output / "samples" / ".part"
-    sheet.save(part, format="png")
-    part.replace(output / "samples" / f"step-{step:08d}.png")
+    with replacing(output / "samples" / f"step-{step:08d}.png") as part:
+        sheet.save(part, format="png")
 
 
 def _board(output: Path) -> Any:

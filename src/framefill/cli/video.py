@@ -25,7 +25,8 @@ class Options:
     model: Annotated[str, tyro.conf.arg(aliases=["-m"])] = "natural"
     """A model file, a run folder, or the name of a shipped model (see `framefill info`)."""
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
-    """A file (.mp4 .mov .mkv .webm .gif .npy) or a folder; by default a name from the input, here."""
+    """A file (.mp4 .mov .mkv .webm .gif .npy; name.png: a folder `name` of numbered pictures) or a folder for results;
+    by default a name from the input, here."""
     samples: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 1
     """How many different results to draw; from two on, their spread is a video too."""
     keep: int | None = None

@@ -134,7 +134,9 @@ class MCVD:
             return Denoiser(self.network(), ddpm(), Eps(), noise=noise, label=table_label)
         scale = self.residual or 1.0
         schedule = shifted(cosine(-16, 12), self.noise_shift * scale)
-        return Denoiser(self.network(), schedule, X() if self.residual else V(), noise=noise, label=angle_label, sigma_data=scale)
+        return Denoiser(
+            self.network(), schedule, X() if self.residual else V(), noise=noise, label=angle_label, sigma_data=scale
+        )
 
     def condition(self, frames: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
         """What the network is shown of a window, and what the current frames would be without it.

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from framefill.atomic import replacing
 from framefill.errors import BadInput, MediaError
 from framefill.metrics.image import mean_colour, sharpness
 from framefill.video.files import Writer
@@ -18,13 +19,14 @@ from framefill.video.sheet import contact_sheet, heat, side_by_side
 
 Frames = NDArray[np.uint8]
 VIDEO = (".mp4", ".mov", ".mkv", ".webm", ".gif", ".npy")
+PICTURES = ".png"
 SHOWN = 240  # frames of a preview: enough to judge, whatever the length of the video
 COLUMNS = 24  # frames of a contact sheet
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where results go: `folder`, the `stem` of every name, the `suffix` of the videos."""
+    """Where results go: `folder`, the `stem` of every name, the `suffix` of the videos (none: numbered pictures)."""
 
     folder: Path
     stem: str
@@ -35,10 +37,13 @@ class Target:
         """From what the user said: nothing, a file name with a video suffix, or a folder."""
         if output is None:
             return cls(Path(), default)
-        if output.suffix.lower() in VIDEO:
-            return cls(output.parent, output.stem, output.suffix)
+        if output.suffix.lower() in (*VIDEO, PICTURES):
+            return cls(output.parent, output.stem, "" if output.suffix.lower() == PICTURES else output.suffix)
         if output.suffix and not output.is_dir():
-            raise BadInput(f"cannot write {output}: its suffix must be one of {', '.join(VIDEO)}, or none for a folder")
+            raise BadInput(
+                f"cannot write {output}: its suffix must be one of {', '.join(VIDEO)}, {PICTURES} for "
+                "a folder of numbered pictures, or none for a folder"
+            )
         return cls(output, default)
 
     def video(self, sample: int, samples: int) -> Path:
@@ -134,7 +139,6 @@ def _previews(filled: Filled, kept: list[int], target: Target) -> tuple[Path, Pa
     columns = np.unique(np.linspace(0, T - 1, min(T, COLUMNS)).round().astype(int))
     picked = [(label, frames[columns]) for label, frames in rows]
     picture = contact_sheet(picked, known=[m if m is None else m[columns] for m in marks])
-    part = sheet.with_name(f".{sheet.name}.part")
-    picture.save(part, format="png")
-    part.replace(sheet)
+    with replacing(sheet) as part:
+        picture.save(part, format="png")
     return preview, sheet

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from framefill.atomic import replacing
 from framefill.errors import BadInput, MediaError
 from framefill.video import sources
 from framefill.video.clip import fit, with_channels
@@ -184,9 +185,8 @@ class _Shelf:
                 writer.write(frame)
         frames = np.load(array, mmap_mode="r", allow_pickle=False)
         note = {"length": len(frames), "fps": str(fps), "cuts": cuts(frames)}
-        unfinished = array.with_suffix(f".{os.getpid()}.part")
-        unfinished.write_text(json.dumps(note))
-        os.replace(unfinished, array.with_suffix(".json"))
+        with replacing(array.with_suffix(".json")) as part:
+            part.write_text(json.dumps(note))
 
     def _fitted(self, path: Path) -> Iterator[np.ndarray]:
         height, width, channels = self.shape

@@ -62,8 +62,8 @@ def carried(frames: Tensor, known: Tensor, wanted: slice) -> tuple[Tensor, Tenso
     """For the `wanted` frames of `frames` (B, T, C, H, W): the nearest known one before each, and after, carried there.
 
     `known` is (B, T) bool. Motion is that between the two nearest known frames of the side, or, where a side has but
-    one, between the nearest ones of both; a single known frame stays as it is. Returns two tensors (B, wanted, C, H, W),
-    zero where there is no known frame on that side.
+    one, between the nearest ones of both; a single known frame stays as it is. Returns two tensors
+    (B, wanted, C, H, W), zero where there is no known frame on that side.
     """
     T = known.shape[1]
     nearest, second = _neighbours(known)
