@@ -39,7 +39,7 @@ def capped(weight: Weight, top: float) -> Weight:
 
 def min_snr(gamma: float = 5.0) -> Weight:
     """min(snr, gamma): Hang et al. 2023, for the loss on x."""
-    return capped(snr, gamma)
+    return lambda snr: snr.clamp(max=gamma)
 
 
 def p2(power: float = 1.0, offset: float = 1.0) -> Weight:
