@@ -54,11 +54,10 @@ def main():
     print(f"{words.model}, step {model.card.step}, {model.sampler}; {words.clips} clips of {words.data}, stride "
           f"{words.stride}, {words.samples} sample(s), seed {words.seed}; {platform.machine()}, "
           f"{spent:.0f} s")  # fmt: skip
-    print(f"{'task':12s}{'method':10s}{'PSNR dB':>18s}{'SSIM':>22s}")
     for task, methods in table.items():
         for method, metrics in methods.items():
-            (p, dp), (s, ds) = metrics["psnr"], metrics["ssim"]
-            print(f"{task:12s}{method:10s}{p:12.2f} ± {dp:4.2f}{s:16.4f} ± {ds:.4f}")
+            cells = [f"{name} {mean:.3f} ± {half:.3f}" for name, (mean, half) in metrics.items()]
+            print(f"{task:12s}{method:10s}" + "   ".join(cells))
     if words.json:
         words.json.write_text(json.dumps(table, indent=1))
 

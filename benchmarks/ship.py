@@ -29,6 +29,7 @@ def main():
     parser.add_argument("--licence", required=True)
     parser.add_argument("--note", default="")
     parser.add_argument("--clips", type=int, default=50)
+    parser.add_argument("--samples", type=int, default=4)
     parser.add_argument("--set", nargs="*", default=[], help="fields of use, not of training, such as calls=2")
     words = parser.parse_args()
     tensors, card = checkpoint.read(words.run / "model.safetensors")
@@ -39,7 +40,7 @@ def main():
     halves = {name: tensor.half() for name, tensor in tensors.items()}
     checkpoint.write(target, halves, card)
     source = recipe.source(words.data, "test" if words.data == "digits" else "val")
-    table = scores(framefill.load(target), source, clips=words.clips)
+    table = scores(framefill.load(target), source, clips=words.clips, samples=words.samples)
     lines = [json.loads(line) for line in (words.run / "metrics.jsonl").read_text().splitlines()]
     spent = sum(
         a["seconds"] for a, b in zip(lines, [*lines[1:], {"seconds": 0}], strict=True) if b["seconds"] < a["seconds"]
@@ -47,7 +48,10 @@ def main():
     about = {
         "data": words.said, "licence": words.licence, "note": words.note, "seconds": round(spent),
         "machine": f"CPU, {os.cpu_count()} cores shared with other work, torch {torch.__version__}",
-        "scores": {"what": f"PSNR dB and SSIM, mean and 95 % half-width, {words.clips} held-out clips", **table},
+        "scores": {
+            "what": f"PSNR in dB, SSIM, CRPS in levels: mean and 95 % half-width over {words.clips} held-out clips, "
+            f"{words.samples} samples each", **table,
+        },
     }  # fmt: skip
     checkpoint.write(target, halves, dataclasses.replace(card, about=about))
     print(target, target.stat().st_size)

@@ -54,12 +54,15 @@ def test_a_model_is_scored_with_its_interval():
     mean, half = table["predicted"]["model"]["psnr"]
     assert mean == pytest.approx(each.mean(), abs=1e-3)
     assert half == pytest.approx(1.96 * each.std(ddof=1) / 8**0.5, abs=1e-3)
-    assert "best of 1" not in table["predicted"]
+    assert set(table["predicted"]["model"]) == {"psnr", "ssim", "crps"}
+    off = np.array([abs(128 - (50 + (1_000_000 + i) % 7)) for i in range(8)])
+    assert table["predicted"]["model"]["crps"][0] == pytest.approx(off.mean(), abs=1e-3)
 
 
 def test_several_samples_give_their_mean_and_their_best():
     table = scores(model(shades), Ramp(0), clips=3, samples=4)["predicted"]
-    assert table["best of 4"]["psnr"][0] > table["model"]["psnr"][0] + 1
+    assert table["model"]["best psnr"][0] > table["model"]["psnr"][0] + 1
+    assert "best psnr" not in table["hold"]
 
 
 def test_a_model_without_a_future_is_not_asked_to_fill_in():

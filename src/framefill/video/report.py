@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from framefill.diffusion.complete import blend
+from framefill.metrics.forecast import crps
 from framefill.metrics.image import psnr, ssim
 from framefill.video import motion
 from framefill.video.clip import Clip
@@ -48,34 +49,42 @@ def _tasks(model: VideoModel) -> dict[str, NDArray[np.bool_]]:
 def scores(
     model: VideoModel, source: Any, *, clips: int = 64, samples: int = 1, seed: int = 0
 ) -> dict[str, dict[str, dict[str, tuple[float, float]]]]:
-    """PSNR (dB, per clip) and SSIM of the current frames of `clips` held-out windows, with 95 % intervals.
+    """How near the current frames of `clips` held-out windows come to the truth, with 95 % intervals.
 
-    task -> method -> metric -> (mean, half-width). Methods: the model (mean over samples of each score), the best of
-    its samples if there are several, and those of `guesses`. The interval is 1.96 standard errors over clips.
+    task -> method -> metric -> (mean, half-width). Methods: the model, and those of `guesses`. Metrics: those of
+    `measured`. The interval is 1.96 standard errors over clips.
     """
     window = model.window
     drawn, tasks = window.drawn, _tasks(model)
-    collected: dict[tuple[str, str], list[NDArray[np.float64]]] = {}
+    collected: dict[tuple[str, str], list[dict[str, float]]] = {}
     for i in range(clips):
         truth = source.sample(1_000_000 + i, length=window.length, strides=(1,))
         for task, mask in tasks.items():
-            made = model.complete(Clip(truth, RATE), mask, samples=samples, seed=seed + i).frames[:, drawn]
-            simple = {name: guess[None, drawn] for name, guess in guesses(truth, mask).items()}
+            made = model.complete(Clip(truth, RATE), mask, samples=samples, seed=seed + i).frames
+            simple = {name: guess[None] for name, guess in guesses(truth, mask).items()}
             for name, videos in {"model": made, **simple}.items():
-                found = np.array([[min(psnr(v, truth[drawn], axes=4), 100.0), ssim(v, truth[drawn]).mean()]
-                                  for v in videos])  # fmt: skip
-                collected.setdefault((task, name), []).append(found.mean(axis=0))
-                if len(videos) > 1:
-                    collected.setdefault((task, f"best of {samples}"), []).append(found.max(axis=0))
+                collected.setdefault((task, name), []).append(measured(videos[:, drawn], truth[drawn]))
     result: dict[str, dict[str, dict[str, tuple[float, float]]]] = {}
-    for (task, name), values in collected.items():
-        table = np.array(values)
-        half = 1.96 * table.std(axis=0, ddof=1) / np.sqrt(len(table))
+    for (task, name), rows in collected.items():
+        table = {metric: np.array([row[metric] for row in rows]) for metric in rows[0]}
         result.setdefault(task, {})[name] = {
-            metric: (round(float(table[:, k].mean()), 4), round(float(half[k]), 4))
-            for k, metric in enumerate(("psnr", "ssim"))
+            metric: (round(float(v.mean()), 4), round(float(1.96 * v.std(ddof=1) / len(v) ** 0.5), 4))
+            for metric, v in table.items()
         }
     return result
+
+
+def measured(videos: NDArray[np.uint8], truth: NDArray[np.uint8]) -> dict[str, float]:
+    """Scores of `videos` (N, T, H, W, C) against `truth` (T, H, W, C).
+
+    "psnr" (dB, of the whole clip, at most 100) and "ssim", means over the N; "crps" of all N together in levels, which
+    for N = 1 is the mean absolute error; for N > 1 also "best psnr" and "best ssim", as papers report them.
+    """
+    ratios = np.minimum(psnr(videos, truth, axes=4), 100.0)
+    alike = ssim(videos, truth).mean(axis=1)
+    means = {"psnr": ratios.mean(), "ssim": alike.mean(), "crps": crps(videos, truth).mean()}
+    best = {"best psnr": ratios.max(), "best ssim": alike.max()} if len(videos) > 1 else {}
+    return {name: float(value) for name, value in (means | best).items()}
 
 
 def guesses(truth: NDArray[np.uint8], known: NDArray[np.bool_]) -> dict[str, NDArray[np.uint8]]:
