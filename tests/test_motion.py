@@ -97,6 +97,23 @@ def test_carrying_invents_no_colour():
     torch.testing.assert_close(far, x, atol=1e-5, rtol=0)
 
 
+def test_where_two_land_the_one_with_contrast_is_seen():
+    x = torch.full((1, 1, 40, 40), -1.0)
+    x[..., 4:12, 4:12] = waves(size=(8, 8), seed=7)[0]
+    moved = torch.zeros(1, 2, 40, 40)
+    moved[..., 2:14, 2:14] = 20.0  # the textured square and its rim go where the flat background stays
+    made = motion.carry(x, moved)
+    torch.testing.assert_close(made[..., 24:32, 24:32], x[..., 4:12, 4:12], atol=0.1, rtol=0)
+
+
+def test_outside_the_picture_the_border_goes_on():
+    x = torch.rand(1, 1, 6, 7, generator=HARD)
+    for axis, edge in ((0, x[..., :, -1:]), (1, x[..., -1:, :])):
+        moved = torch.zeros(1, 2, 6, 7)
+        moved[:, axis] = 50.0
+        torch.testing.assert_close(motion._fetch(x, moved), edge.expand_as(x))
+
+
 PATTERNS = {
     "past": [1, 1, 1, 0, 0, 0, 0, 0, 0], "two": [0, 1, 1, 0, 0, 0, 0, 0, 0], "future": [0, 0, 0, 0, 0, 0, 1, 1, 1],
     "both": [1, 1, 1, 0, 0, 0, 1, 1, 1], "ends": [0, 0, 1, 0, 0, 0, 1, 0, 0], "gaps": [1, 0, 1, 0, 0, 0, 0, 1, 0],
