@@ -1,8 +1,9 @@
 """The MCVD recipe: published sizes, what the network is shown, masks, losses, fields."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 from framefill import recipes
 from framefill.arrays import Rng
 from framefill.diffusion.complete import blend
+from framefill.diffusion.sample import DDIM
 from framefill.errors import BadInput
 from framefill.recipes.mcvd import PRESETS, SMMNIST, TINY
 from framefill.recipes.recipe import from_fields, override, to_fields
@@ -119,6 +121,17 @@ def test_only_unknown_frames_are_paid_for():
     torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
 
 
+@dataclass(frozen=True)
+class Nothing(DDIM):
+    """A sampler that draws zero and notes how strong it was to be."""
+
+    strengths: ClassVar[list[float]] = []
+
+    def __call__(self, model, like, cond, rng):
+        self.strengths.append(self.strength)
+        return torch.zeros_like(like)
+
+
 @pytest.mark.parametrize("carried", [True, False], ids=["motion", "blend"])
 def test_residual_draws_differences_to_the_guess(carried):
     recipe = replace(TINY, features=4, multipliers=(1, 2), attention=(False, True), head_width=4, patch=4,
@@ -127,12 +140,20 @@ def test_residual_draws_differences_to_the_guess(carried):
     known = torch.ones(1, 15, dtype=torch.bool)
     known[:, 5:10] = False
 
-    def nothing(model, like, cond, rng):
-        return torch.zeros_like(like)
-
-    drawn = recipe.draw(recipe.model(), nothing, frames, known, Rng([0]))
+    drawn = recipe.draw(recipe.model(), Nothing(1), frames, known, Rng([0]))
     guess = motion.guess(frames, known, slice(5, 10)) if carried else blend(frames, known)[:, 5:10]
     torch.testing.assert_close(drawn, guess)
+
+
+def test_strength_is_for_differences_and_for_windows_of_which_something_is_known():
+    small = replace(TINY, features=4, multipliers=(1, 2), attention=(False, True), head_width=4, patch=4)
+    frames, model = small.batch(MovingDigits("test"), [1]), small.model()
+    known = torch.arange(15)[None] < 5
+    for flags in (known, known & False):
+        small.draw(model, Nothing(1, strength=0.5), frames, flags, Rng([0]))
+    assert Nothing.strengths[-2:] == [0.5, 1.0]
+    with pytest.raises(BadInput, match="strength must be 1"):
+        replace(small, residual=0.0).draw(model, Nothing(1, strength=0.5), frames, known, Rng([0]))
 
 
 def test_with_motion_the_network_is_shown_the_carried_frames():

@@ -6,6 +6,7 @@ unit impulses in the first noise and in every later draw, and the squared respon
 
 import math
 from collections import deque
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -157,6 +158,27 @@ def test_the_start_is_the_noise_of_the_first_level(make, noise):
     spy = Spy(data.schedule, noise, data.mean, data.variance)
     make(2)(spy, zeros(3, 5, 6), None, Rng([4, 5, 6]))
     close(seen[0], 80 * noise.like(zeros(3, 5, 6), Rng([4, 5, 6])))
+
+
+@pytest.mark.parametrize("make", **table(DETERMINISTIC))
+@every_schedule
+@pytest.mark.parametrize("strength", [0.25, 0.8])
+def test_strength_starts_with_the_noise_of_that_time_and_follows_the_flow(make, process, strength):
+    data = gaussian(process, White())
+    sampler = replace(make(60), strength=strength)
+    path = sampler.path(data)
+    assert [level.t for level in path[:-1]] == pytest.approx([strength * (1 - i / 60) for i in range(60)])
+    drawn = sampler(data, zeros(2, 5, 6), None, Rng([1, 2]))
+    noise = White().like(zeros(2, 5, 6), Rng([1, 2]))
+    exact = data.flow(path[0].sigma * noise, path[0], path[-1])
+    assert (drawn - exact).abs().mean() < 0.1 * (exact - drawn.mean()).abs().mean()
+
+
+@pytest.mark.parametrize("make", **table(SAMPLERS))
+@pytest.mark.parametrize("strength", [0.0, -1.0, 1.5, float("nan")])
+def test_no_noise_and_more_than_all_are_refused(make, strength):
+    with pytest.raises(BadInput, match="strength must lie"):
+        replace(make(3), strength=strength)
 
 
 @every_sampler

@@ -37,6 +37,8 @@ class Options:
     """How to draw; by default what suits the model."""
     calls: int | None = None
     """Network calls per block: fewer is faster, more is finer."""
+    strength: float | None = None
+    """How much of the noise to start with, up to 1: less stays nearer to the guess from motion, and varies less."""
     device: str = "auto"
     """cpu, cuda, or auto."""
     overwrite: Annotated[bool, tyro.conf.arg(aliases=["-y"])] = False
@@ -226,7 +228,8 @@ def _sampler(options: Options, default: Any) -> Any:
     kinds = {"dpm": sample.DPMSolver, "ddim": sample.DDIM, "ddpm": sample.DDPM, "heun": sample.Heun}
     kind = kinds[options.sampler] if options.sampler else type(default)
     calls = options.calls or default.calls
-    return kind((calls + 1) // 2 if kind is sample.Heun else calls)
+    strength = default.strength if options.strength is None else options.strength
+    return kind((calls + 1) // 2 if kind is sample.Heun else calls, strength=strength)
 
 
 def _progress(what: str, total: int | None, quiet: bool) -> Any:

@@ -13,7 +13,7 @@ import math
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 
@@ -36,13 +36,20 @@ def noise_estimate(x_t: Tensor, x_hat: Tensor, t: Level) -> Tensor:
 
 @dataclass(frozen=True)
 class Sampler(ABC):
-    """`steps` equal steps in t from 1 to 0. Members implement `step`."""
+    """`steps` equal steps in t from `strength` to 0. Members implement `step`.
+
+    A strength below 1 starts with less noise (SDEdit, Meng et al. 2022): what is drawn stays nearer to zero, or to what
+    a model's differences are differences to, and differs less than the truth does.
+    """
 
     steps: int
+    strength: float = field(default=1.0, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise BadInput(f"a sampler needs at least 1 step, got {self.steps}")
+        if not 0 < self.strength <= 1:
+            raise BadInput(f"strength must lie in (0, 1] (1: from pure noise), got {self.strength}")
 
     @property
     def calls(self) -> int:
@@ -63,7 +70,7 @@ class Sampler(ABC):
 
     def path(self, model: Model) -> list[Level]:
         """The levels visited: steps + 1 of them, the last one clean."""
-        times = torch.linspace(1, 0, self.steps + 1, dtype=torch.float64)[:-1]
+        times = torch.linspace(self.strength, 0, self.steps + 1, dtype=torch.float64)[:-1]
         return [*levels(model.schedule, times), CLEAN]
 
     def trajectory(

@@ -92,6 +92,7 @@ class MCVD:
     motion: bool = False
     residual: float = 0.0
     calls: int = 10
+    strength: float = 1.0
     batch_size: int = 64
     learning_rate: float = 2e-4
     warmup: int = 1000
@@ -160,8 +161,13 @@ class MCVD:
     def draw(self, model: Model, sampler: Sampler, frames: Tensor, known: Tensor, rng: Rng) -> Tensor:
         """Current frames (B, current, C, H, W) in [-1, 1] for windows of which some frames are known.
 
-        With `residual` > 0 the model draws the difference to the guess, whose standard deviation that is, about.
+        With `residual` > 0 the model draws the difference to the guess, whose standard deviation that is, about. Where
+        nothing is known there is no guess to stay near, so the sampler's strength is 1 there.
         """
+        if sampler.strength < 1 and not self.residual:
+            raise BadInput("this model draws frames, not differences to a guess; its strength must be 1")
+        if not known.any():
+            sampler = replace(sampler, strength=1.0)
         cond, guess = self.condition(frames, known)
         if not self.residual:
             return sampler(Clipped(model), guess, cond, rng)
@@ -244,7 +250,7 @@ class MCVD:
             self.height,
             self.width,
             self.network_stride,
-            sampler=DDIM(100) if self.published else DPMSolver(self.calls),
+            sampler=DDIM(100) if self.published else DPMSolver(self.calls, strength=self.strength),
             device=device,
             card=card,
         )
