@@ -291,8 +291,8 @@ UCF = replace(BAIR, past=4, current=4, features=288, head_width=288, batch_size=
 TINY = MCVD(
     future=5, drop_past=0.25, drop_future=0.5, features=64, multipliers=(1, 1, 2), blocks=1,
     attention=(False, True, True), head_width=32, dropout=0.0, patch=2, published=False, noise_shift=2.0, motion=True,
-    residual=0.4, batch_size=16, learning_rate=1e-3, warmup=200, cooldown=0.4, ema=0.999, steps=4500,
-    strides=(1, 1, 1, 2),
+    residual=0.4, calls=4, strength=0.65, batch_size=16, learning_rate=1e-3, warmup=200, cooldown=0.4, ema=0.999,
+    steps=4500, strides=(1, 1, 1, 2),
 )  # fmt: skip
 
 # name -> (recipe, data, the paper's score: tables 7.2 to 7.8, PSNR and SSIM the best of the trajectories drawn)
@@ -330,7 +330,7 @@ PRESETS: dict[str, tuple[MCVD, str, str | None]] = {
     "tiny-natural": (
         replace(
             TINY, channels=3, past=4, current=4, future=4, flip=True, strides=(1, 2), view=(72, 128), drop_past=0.2,
-            drop_future=0.4, features=48, residual=0.15,
+            drop_future=0.4, features=48, residual=0.15, strength=0.5,
         ),
         "any colour clips", None,
     ),
