@@ -330,7 +330,7 @@ PRESETS: dict[str, tuple[MCVD, str, str | None]] = {
     "tiny-natural": (
         replace(
             TINY, channels=3, past=4, current=4, future=4, flip=True, strides=(1, 2), view=(72, 128), drop_past=0.2,
-            drop_future=0.4, features=48, residual=0.15, strength=0.5,
+            drop_future=0.4, features=48, residual=0.15, strength=0.35,
         ),
         "any colour clips", None,
     ),
