@@ -10,6 +10,7 @@ import argparse
 import json
 import platform
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import framefill
@@ -42,10 +43,13 @@ def main():
     parser.add_argument("--clips", type=int, default=200)
     parser.add_argument("--samples", type=int, default=1)
     parser.add_argument("--stride", type=int, default=1, help="take every n-th frame of the clips")
+    parser.add_argument("--strength", type=float, help="by default the model's own")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     words = parser.parse_args()
     model = framefill.load(words.model)
+    if words.strength:
+        model = replace(model, sampler=replace(model.sampler, strength=words.strength))
     start = time.monotonic()
     table = scores(
         model, held_out(model, words.data, words.stride), clips=words.clips, samples=words.samples, seed=words.seed

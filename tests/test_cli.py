@@ -187,6 +187,8 @@ def test_files_that_are_not_clips(call, model, clip, tmp_path, name, words):
 
 
 def test_requests_that_make_no_sense(call, model, clip, tmp_path):
+    refused(call("predict", clip, "-m", model, "--strength", 0.5, "-o", tmp_path / "a.mp4"), "strength must be 1")
+    refused(call("predict", clip, "-m", model, "--strength", 1.5, "-o", tmp_path / "a.mp4"), "strength must lie in")
     out = ("-m", model, "-o", tmp_path / "o.mp4")
     refused(call("predict", clip, *out, "--frames", 0), "--frames must be at least 1")
     refused(call("predict", clip, *out, "--samples", 0), "--samples must be at least 1")

@@ -242,6 +242,7 @@ class MCVD:
 
     def product(self, model: Denoiser, *, card: Any = None, device: str = "cpu") -> VideoModel:
         """The trained model with its verbs."""
+        strength = self.strength if self.residual else 1.0
         return VideoModel(
             model,
             partial(self.draw, model),
@@ -250,7 +251,7 @@ class MCVD:
             self.height,
             self.width,
             self.network_stride,
-            sampler=DDIM(100) if self.published else DPMSolver(self.calls, strength=self.strength),
+            sampler=DDIM(100) if self.published else DPMSolver(self.calls, strength=strength),
             device=device,
             card=card,
         )
