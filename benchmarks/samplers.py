@@ -53,7 +53,7 @@ def simple(model, clips):
     return dict(zip(made, np.mean(rows, axis=0), strict=True))
 
 
-def draw(table, path):
+def draw(table, plain, path):
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
@@ -61,7 +61,11 @@ def draw(table, path):
     for name, row in table.items():
         calls, values = zip(*sorted(row.items()), strict=True)
         axis.plot(calls, [v["crps"] for v in values], marker="o", label=name)
-    axis.set(xscale="log", xlabel="network calls per block", ylabel="CRPS, grey levels (lower is better)")
+    for name, shade in (("hold", "0.2"), ("carried", "0.6")):
+        axis.axhline(plain[name], color=shade, linestyle="--", label=f"{name}, no model")
+    axis.set(
+        xscale="log", xlabel="network calls per block", ylabel="CRPS, grey levels (lower is better)", ylim=(0, None)
+    )
     axis.set_xticks(CALLS, [str(c) for c in CALLS])
     axis.grid(alpha=0.3)
     axis.legend()
@@ -96,7 +100,7 @@ def main():
     if words.json:
         words.json.write_text(json.dumps(table, indent=1))
     if words.plot:
-        draw(table, words.plot)
+        draw(table, plain, words.plot)
 
 
 if __name__ == "__main__":
