@@ -76,9 +76,10 @@ def carried(frames: Tensor, known: Tensor, wanted: slice) -> tuple[Tensor, Tenso
 
 
 def guess(frames: Tensor, known: Tensor, wanted: slice) -> Tensor:
-    """The `wanted` frames (B, wanted, C, H, W) without a model: carried from both sides, mixed by nearness in time.
+    """The `wanted` frames (B, wanted, C, H, W) without a model: carried from both sides and mixed.
 
-    Known frames come back as they are; where nothing is known the guess is zero.
+    The weights are the inverse squares of the times to either side. Known frames come back as they are; where nothing
+    is known the guess is zero.
     """
     return mixed(*carried(frames, known, wanted), frames, known, wanted)
 
@@ -88,7 +89,9 @@ def mixed(before: Tensor, after: Tensor, frames: Tensor, known: Tensor, wanted: 
     T = known.shape[1]
     place = torch.arange(T, device=known.device)
     left, right = _neighbours(known)[0], T - 1 - _neighbours(known.flip(1))[0].flip(1)
-    share = ((place - left) / (right - left)).masked_fill(left < 0, 1.0).masked_fill(right == T, 0.0)
+    # Errors of the two sides grow with distance, so their best mean weighs by the inverse square of it.
+    early, late = (place - left).float().square(), (right - place).float().square()
+    share = (early / (early + late)).masked_fill(left < 0, 1.0).masked_fill(right == T, 0.0)
     flags, share = (v[:, wanted, None, None, None] for v in (known, share))
     return torch.where(flags, frames[:, wanted], torch.lerp(before, after, share.to(before.dtype)))
 
