@@ -50,6 +50,15 @@ class Rng:
         part._streams = [self._streams[i] for i in index]
         return part
 
+    def state(self) -> Tensor:
+        """Where every stream stands, uint8 (B, n)."""
+        return torch.stack([g.get_state() for g in self._streams])
+
+    def restore(self, state: Tensor) -> None:
+        """Put every stream where `state` of the same batch size was taken."""
+        for stream, place in zip(self._streams, state, strict=True):
+            stream.set_state(place.clone())
+
     def normal(self, shape: Sequence[int], like: Tensor | None = None) -> Tensor:
         """Standard normal numbers (B, *shape), float32, on the device of `like`."""
         return self._stack([torch.randn(tuple(shape), generator=g) for g in self._streams], like)

@@ -16,7 +16,7 @@ from framefill.metrics.image import psnr
 from framefill.video.clip import Clip
 from framefill.video.deliver import Target, deliver
 from framefill.video.digits import MovingDigits
-from framefill.video.files import read_clip
+from framefill.video.files import Plan, read_clip
 from framefill.video.filled import Filled
 from framefill.video.model import VideoModel
 from framefill.video.report import guesses
@@ -69,7 +69,7 @@ def _section(model: VideoModel, clip: Clip, target: Target, title: str, seed: in
     for verb, filled in results.items():
         place = Target(target.folder, f"{target.stem}-{verb}", target.suffix)
         frames = ((filled.frames[:, t], bool(known)) for t, known in enumerate(filled.known))
-        written = deliver(frames, place, filled.fps, samples=len(filled.frames), overwrite=True)
+        written = deliver(frames, place, Plan(filled.fps), samples=len(filled.frames), overwrite=True)
         made += [Path(p) for p in (*written["videos"], written["sheet"], written["preview"]) if p]
         scores[verb] = _scores(model, filled, clip)
     return {"title": title, "files": made, "scores": scores, "stem": target.stem}

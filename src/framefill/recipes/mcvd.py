@@ -33,6 +33,7 @@ from framefill.errors import BadInput
 from framefill.nets.unet import UNet
 from framefill.recipes.recipe import Source
 from framefill.video import motion
+from framefill.video.clip import tensor
 from framefill.video.digits import MovingDigits
 from framefill.video.folder import Clips, Windows
 from framefill.video.folder import split as split_clips
@@ -213,11 +214,7 @@ class MCVD:
     def batch(self, source: Source, seeds: Sequence[int]) -> Tensor:
         """Training windows (B, length, C, H, W) in [-1, 1], one per seed."""
         windows = [source.sample(s, length=self.window.length, strides=self.strides) for s in seeds]
-        frames = (
-            torch.stack([torch.from_numpy(np.ascontiguousarray(w)) for w in windows]).permute(0, 1, 4, 2, 3).float()
-            / 127.5
-            - 1
-        )
+        frames = torch.stack([tensor(w) for w in windows])
         if frames.shape[2:] != (self.channels, self.height, self.width):
             raise BadInput(
                 f"this recipe takes frames of {self.channels}x{self.height}x{self.width} (channels, height, width), "

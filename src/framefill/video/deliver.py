@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ from numpy.typing import NDArray
 from framefill.atomic import replacing
 from framefill.errors import BadInput, MediaError
 from framefill.metrics.image import mean_colour, sharpness
-from framefill.video.files import Writer
+from framefill.video.clip import visible
+from framefill.video.files import Plan, Writer
 from framefill.video.filled import Filled, drift
 from framefill.video.sheet import contact_sheet, heat, side_by_side
 
 Frames = NDArray[np.uint8]
-VIDEO = (".mp4", ".mov", ".mkv", ".webm", ".gif", ".npy")
+VIDEO = (".mp4", ".mov", ".mkv", ".webm", ".gif", ".npy", ".h5")
 PICTURES = ".png"
 SHOWN = 240  # frames of a preview: enough to judge, whatever the length of the video
 COLUMNS = 24  # frames of a contact sheet
@@ -72,17 +74,19 @@ class Target:
 def deliver(
     frames: Iterable[tuple[Frames, bool]],
     target: Target,
-    fps: Fraction,
+    plan: Plan,
     *,
     samples: int,
     keep: int | None = None,
     overwrite: bool = False,
     each: Callable[[], None] = lambda: None,
+    times: Iterable[Fraction | None] = repeat(None),
 ) -> dict[str, Any]:
-    """Writes frames as they come: (N, H, W, C) uint8 and whether they were given; memory does not grow with length.
+    """Writes frames as they come: (N, H, W, C) and whether they were given; memory does not grow with length.
 
-    `keep` writes only that many samples, the most different ones. Returns what was written: "videos", "sheet",
-    "preview", "spread" (with 2 samples or more), "drift", "frames".
+    `keep` writes only that many samples, the most different ones; `times` are the seconds at which frames are shown,
+    for a plan with a `base`. Returns what was written: "videos", "sheet", "preview", "spread" (with 2 samples or more),
+    "drift", "frames", "copied" and "left_out" (sound and subtitles).
     """
     target.check(samples, overwrite=overwrite)
     shown: list[Frames] = []
@@ -92,25 +96,28 @@ def deliver(
     kept = list(range(samples))
     with ExitStack() as stack:
         writers = [
-            stack.enter_context(Writer(target.video(i, samples), fps, overwrite=overwrite)) for i in range(samples)
+            stack.enter_context(Writer(target.video(i, samples), plan, overwrite=overwrite)) for i in range(samples)
         ]
-        heats = stack.enter_context(Writer(spread, fps, overwrite=overwrite)) if spread else None
-        for frame, given in frames:
-            for writer, picture in zip(writers, frame, strict=True):
-                writer.write(picture)
+        like = Plan(plan.fps, plan.base)
+        heats = stack.enter_context(Writer(spread, like, overwrite=overwrite)) if spread else None
+        for (deep, given), time in zip(frames, times):  # noqa: B905 the times do not end
+            for writer, picture in zip(writers, deep, strict=True):
+                writer.write(picture, time)
+            frame = visible(deep)
             if heats:
-                heats.write(heat(frame.std(axis=0, ddof=1).mean(axis=-1)[None], top=64.0)[0])
+                heats.write(heat(frame.std(axis=0, ddof=1).mean(axis=-1)[None], top=64.0)[0], time)
             if len(shown) < SHOWN:
                 shown.append(frame)
             known.append(given)
             colours.append(mean_colour(frame))
             crisp.append(sharpness(frame))
             each()
-        filled = Filled(np.stack(shown, 1), np.array(known[:SHOWN]), fps)
+        filled = Filled(np.stack(shown, 1), np.array(known[:SHOWN]), plan.fps)
         if keep and keep < samples:
             kept = sorted(filled.most_different(keep))
             for i in set(range(samples)) - set(kept):
                 writers[i].discard()
+        aboard = writers[0].passengers
     preview, sheet = _previews(filled, kept, target)
     return {
         "videos": [str(target.video(i, samples)) for i in kept],
@@ -119,6 +126,8 @@ def deliver(
         "spread": str(spread) if spread else None,
         "frames": len(known),
         "made": known.count(False),
+        "copied": aboard.taken if aboard else [],
+        "left_out": aboard.left if aboard else [],
         "drift": drift(np.stack(colours, 1), np.stack(crisp, 1), np.array(known)),
     }
 

@@ -17,10 +17,11 @@ from framefill.diffusion.complete import Order, Window, blockwise, complete, str
 from framefill.diffusion.denoiser import Model
 from framefill.diffusion.sample import DPMSolver, Sampler
 from framefill.errors import BadInput
-from framefill.video.clip import Clip, fit, with_channels
+from framefill.video.clip import Clip, fit, levels, tensor, with_channels
 from framefill.video.filled import Filled
 
-Frames = NDArray[np.uint8]
+Frames = NDArray[Any]
+"""uint8 or uint16 (..., H, W, C)."""
 
 
 @dataclass(frozen=True)
@@ -95,18 +96,22 @@ class VideoModel:
     ) -> Iterator[tuple[Frames, bool]]:
         """Fills an endless sequence in constant memory: frames (H, W, C), or None for those to make.
 
-        Yields (N, H, W, C) and whether the frame was given. The first frame must be given.
+        Yields (N, H, W, C), of the depth of the given frames, and whether the frame was given. The first frame must be
+        given.
         """
+        depth: np.dtype = np.dtype(np.uint8)
 
         def tensors() -> Iterator[Tensor | None]:
+            nonlocal depth
             for frame in frames:
+                depth = depth if frame is None else frame.dtype
                 yield (
                     None if frame is None else self._tensor(self.fitted(Clip(frame[None], Fraction(1))), samples)[:, 0]
                 )
 
         with torch.inference_mode():
             for frame, given in stream(self._draw, tensors(), self.window, Rng.batch(seed, samples)):
-                yield _bytes(frame), given
+                yield levels(frame, depth), given
 
     # ---- how ---------------------------------------------------------------------------------------------------
 
@@ -121,8 +126,8 @@ class VideoModel:
         return fit(frames, *self.size_for(*frames.shape[1:3]))
 
     def _tensor(self, frames: Frames, samples: int) -> Tensor:
-        levels = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).to(self.device)
-        return (levels.float() / 127.5 - 1).expand(samples, *levels.shape)
+        pixels = tensor(frames).to(self.device)
+        return pixels.expand(samples, *pixels.shape)
 
     def _draw(self, frames: Tensor, known: Tensor, rng: Rng) -> Tensor:
         """The current frames of windows (B, length, C, H, W)."""
@@ -142,13 +147,13 @@ class VideoModel:
         """All frames, `given` (n, H, W, C) in place of the True entries of `known`, for each of N samples."""
         if samples < 1:
             raise BadInput(f"samples must be at least 1, got {samples}")
-        shown = np.zeros((len(known), *given.shape[1:]), np.uint8)
+        shown = np.zeros((len(known), *given.shape[1:]), given.dtype)
         shown[known] = given
         frames = self._tensor(shown, samples)
         flags = torch.tensor(known, device=self.device).expand(samples, -1)
         with torch.inference_mode():
             rollout = complete(self._draw, frames, flags, self.window, Rng.batch(seed, samples), order=order)
-            made = _bytes(deque(rollout, maxlen=1).pop())
+            made = levels(deque(rollout, maxlen=1).pop(), given.dtype)
         made[:, known] = given
         return Filled(made, np.array(known, bool), fps)
 
@@ -157,8 +162,3 @@ def _count(frames: int) -> int:
     if frames < 1:
         raise BadInput(f"the number of frames must be at least 1, got {frames}")
     return frames
-
-
-def _bytes(x: Tensor) -> Frames:
-    """(..., C, H, W) in [-1, 1] to uint8 (..., H, W, C), rounded."""
-    return ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).movedim(-3, -1).cpu().numpy()

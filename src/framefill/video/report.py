@@ -12,7 +12,7 @@ from framefill.diffusion.complete import blend
 from framefill.metrics.forecast import crps
 from framefill.metrics.image import psnr, ssim
 from framefill.video import motion
-from framefill.video.clip import Clip
+from framefill.video.clip import Clip, levels, tensor
 from framefill.video.model import VideoModel
 from framefill.video.sheet import contact_sheet
 
@@ -93,7 +93,7 @@ def guesses(truth: NDArray[np.uint8], known: NDArray[np.bool_]) -> dict[str, NDA
     "hold" (the known frame before stays), "blend" (linear between the known neighbours), and "carried" (moved along
     their motion, video/motion.py).
     """
-    frames = torch.from_numpy(np.ascontiguousarray(truth)).movedim(-1, 1)[None].float() / 127.5 - 1
+    frames = tensor(truth)[None]
     flags = torch.from_numpy(known)[None]
     before = flags & (torch.arange(len(known)) <= int(np.argmin(known)))
     made = {
@@ -101,4 +101,4 @@ def guesses(truth: NDArray[np.uint8], known: NDArray[np.bool_]) -> dict[str, NDA
         "blend": blend(frames, flags),
         "carried": motion.guess(frames, flags, slice(None)),
     }
-    return {name: ((x[0] + 1) * 127.5).round().to(torch.uint8).movedim(1, -1).numpy() for name, x in made.items()}
+    return {name: levels(x[0]) for name, x in made.items()}

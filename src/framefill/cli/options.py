@@ -1,0 +1,102 @@
+"""What every verb that makes video can be told, and what it means."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from framefill.errors import BadInput
+
+if TYPE_CHECKING:
+    from framefill.video.model import VideoModel
+
+
+@dataclass(frozen=True)
+class Options:
+    """What every verb that makes video can be told."""
+
+    model: Annotated[str, tyro.conf.arg(aliases=["-m"])] = "natural"
+    """A model file, a run folder, or the name of a shipped model (see `framefill info`)."""
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
+    """A file (.mp4 .mov .mkv .webm .gif .npy; name.png: a folder `name` of numbered pictures) or a folder for results;
+    by default a name from the input, here."""
+    samples: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 1
+    """How many different results to draw; from two on, their spread is a video too."""
+    keep: int | None = None
+    """Write only this many samples: those that differ most."""
+    seed: int = 0
+    """Same seed, same result."""
+    sampler: Literal["dpm", "ddim", "ddpm", "heun"] | None = None
+    """How to draw; by default what suits the model."""
+    calls: int | None = None
+    """Network calls per block: fewer is faster, more is finer."""
+    strength: float | None = None
+    """How much of the noise to start with, up to 1: less stays nearer to the guess from motion, and varies less."""
+    codec: Literal["h264", "av1", "vp9", "ffv1"] | None = None
+    """How to code video; by default H.264, VP9 in .webm. FFV1 in .mkv is lossless."""
+    bits: Literal[8, 10, 16] = 8
+    """Bits of a level, read and written: 10 for H.264, AV1 and FFV1; 16 for FFV1, .npy, .h5 and numbered pictures."""
+    fps: str | None = None
+    """Frames per second, such as 25 or 30000/1001, instead of the file's own time stamps."""
+    most: float = 16_000.0
+    """How much of one file to decode at most, in gigapixels: a small file can claim to be endless."""
+    device: str = "auto"
+    """cpu, cuda, or auto."""
+    overwrite: Annotated[bool, tyro.conf.arg(aliases=["-y"])] = False
+    """Replace results that are already there."""
+    dry_run: bool = False
+    """Say what would be done, and do nothing."""
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
+    """Print one JSON object instead of file names."""
+
+
+Common = Annotated[Options, tyro.conf.arg(name="")]
+
+
+DEFAULTS = Options()
+
+
+def rate(text: str | None) -> Fraction | None:
+    """Frames per second as a user writes them."""
+    if text is None:
+        return None
+    try:
+        value = Fraction(text)
+    except (ValueError, ZeroDivisionError) as error:
+        raise BadInput(f"cannot read --fps {text!r}; write a rate such as 25, 29.97 or 30000/1001") from error
+    if not 0 < value <= 100_000:
+        raise BadInput(f"--fps must lie between 0 and 100000, got {text}")
+    return value
+
+
+def positive(**values: float) -> None:
+    """BadInput, naming the option, unless each value is at least 1 (or, a float, more than nothing)."""
+    for name, value in values.items():
+        if not value >= (1 if isinstance(value, int) else 1e-3):
+            raise BadInput(f"--{name} must be at least 1, got {value}")
+
+
+def load(options: Options) -> "VideoModel":
+    """The model they name, drawing as they say."""
+    from dataclasses import replace
+
+    from framefill import checkpoint
+    from framefill.device import choose
+    from framefill.video.model import VideoModel
+
+    model = checkpoint.load(options.model, device=choose(options.device))
+    if not isinstance(model, VideoModel):
+        raise BadInput(f"{options.model} is not a video model")
+    return replace(model, sampler=_sampler(options, model.sampler))
+
+
+def _sampler(options: Options, default: Any) -> Any:
+    from framefill.diffusion import sample
+
+    kinds = {"dpm": sample.DPMSolver, "ddim": sample.DDIM, "ddpm": sample.DDPM, "heun": sample.Heun}
+    kind = kinds[options.sampler] if options.sampler else type(default)
+    calls = options.calls or default.calls
+    strength = default.strength if options.strength is None else options.strength
+    return kind((calls + 1) // 2 if kind is sample.Heun else calls, strength=strength)
