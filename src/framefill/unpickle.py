@@ -24,10 +24,11 @@ LONGEST = 200_000  # instructions
 DEEPEST = 32  # containers within containers
 
 INSTRUCTIONS = frozenset(
-    """PROTO FRAME STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 BINFLOAT
-    SHORT_BINUNICODE BINUNICODE SHORT_BINBYTES BINBYTES EMPTY_DICT SETITEM SETITEMS EMPTY_LIST APPEND APPENDS
-    EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 MEMOIZE BINGET LONG_BINGET STACK_GLOBAL REDUCE BUILD""".split()
-)
+    ["PROTO", "FRAME", "STOP", "MARK", "NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "BINFLOAT",
+     "SHORT_BINUNICODE", "BINUNICODE", "SHORT_BINBYTES", "BINBYTES", "EMPTY_DICT", "SETITEM", "SETITEMS", "EMPTY_LIST",
+     "APPEND", "APPENDS", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "MEMOIZE", "BINGET", "LONG_BINGET",
+     "STACK_GLOBAL", "REDUCE", "BUILD"]
+)  # fmt: skip
 
 
 class _Dtype:
@@ -65,25 +66,29 @@ class _Array:
         self.value = np.frombuffer(data, kind.dtype).reshape(shape, order="F" if fortran else "C")
 
 
-class _Callable:
-    """A stand-in for a name: without a dictionary, so that a pickle cannot write into it."""
+class _Name:
+    """A stand-in for a name. Neither it nor what inherits from it has a dictionary that a pickle could write into."""
 
     __slots__ = ()
 
 
-class _MakeDtype(_Callable):
+class _MakeDtype(_Name):
+    __slots__ = ()
+
     def __call__(self, code: Any, *_: Any) -> _Dtype:
         return _Dtype(code)
 
 
-class _MakeArray(_Callable):
+class _MakeArray(_Name):
+    __slots__ = ()
+
     def __call__(self, *_: Any) -> _Array:
         return _Array()
 
 
-NAMES: dict[tuple[str, str], _Callable] = {
+NAMES: dict[tuple[str, str], _Name] = {
     ("numpy", "dtype"): _MakeDtype(),
-    ("numpy", "ndarray"): _Callable(),
+    ("numpy", "ndarray"): _Name(),
     ("numpy.core.multiarray", "_reconstruct"): _MakeArray(),
     ("numpy._core.multiarray", "_reconstruct"): _MakeArray(),
 }

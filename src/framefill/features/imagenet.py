@@ -75,5 +75,8 @@ def _layers() -> dict[str, str]:
         layers |= {conv: f"{part}.conv", norm: f"{part}.norm"}
     for i in range(count):
         for part, (conv, norm) in PARTS.items():
-            layers |= {f"_blocks.{i}.{conv}": f"blocks.{i}.{part}.conv", f"_blocks.{i}.{norm}": f"blocks.{i}.{part}.norm"}
+            layers |= {
+                f"_blocks.{i}.{conv}": f"blocks.{i}.{part}.conv",
+                f"_blocks.{i}.{norm}": f"blocks.{i}.{part}.norm",
+            }
     return layers

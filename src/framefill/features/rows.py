@@ -19,7 +19,7 @@ from framefill.errors import BadInput, Failed
 class Features:
     """A feature network with its preparation of frames; call it.
 
-    `name` as it should be printed; `dimension` D, numbers per row; `sha256` of the file of weights; `resize` a sentence;
+    `name` as it should be printed; `dimension` D, numbers per row; `sha256` of the file of weights; `resize` in words;
     `frames` the least length of a clip, or 0 where every frame is a picture by itself; `extract` takes uint8 tensors
     (B, T, 3, H, W), or (B, 3, H, W) for pictures, to (B, D); `batch` clips or pictures are taken at a time.
     """

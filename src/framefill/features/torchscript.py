@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -84,7 +83,9 @@ class Distance:
             distances = [self.measure(a[None], b[None]).reshape(-1) for a, b in pairs]
         values = torch.cat(distances).double().cpu().numpy()
         if len(values) != len(distances) or not np.isfinite(values).all():
-            raise Failed(f"{self.name} gave {len(values)} numbers for {len(distances)} pairs, or NaN; one each is needed")
+            raise Failed(
+                f"{self.name} gave {len(values)} numbers for {len(distances)} pairs, or NaN; one each is needed"
+            )
         return values.reshape(made.shape[:-3])
 
 
@@ -124,7 +125,8 @@ class _Program:
             return self.module(*x, **self.options)
         except RuntimeError as error:  # torch.jit.Error is one; its last line says what went wrong
             reason = str(error).strip().splitlines()[-1]
-            raise BadInput(f"{self.path} does not take {[tuple(a.shape) for a in x]} ({reason}); see its manual") from error
+            shapes = " and ".join(str(tuple(a.shape)) for a in x)
+            raise BadInput(f"{self.path} does not take {shapes} ({reason}); see its manual") from error
 
 
 def _load(path: Path, device: str, known: dict[str, bool]) -> _Program:

@@ -37,7 +37,7 @@ def frechet_distance(real: NDArray, made: NDArray) -> float:
 def _root(x: Floats) -> Floats:
     """R (min(n, D), D) with R'R the covariance of x (n, D)."""
     centred = (x - x.mean(axis=0)) / np.sqrt(len(x) - 1)
-    return np.linalg.qr(centred, mode="r") if len(x) > x.shape[1] else centred
+    return np.asarray(np.linalg.qr(centred, mode="r"), np.float64) if len(x) > x.shape[1] else centred
 
 
 def too_small(samples: int, dimension: int) -> str | None:
@@ -68,8 +68,8 @@ def precision_recall(real: NDArray, made: NDArray, *, k: int = 3) -> Manifolds:
     """How much of what was made lies among the real, and how much of the real among the made.
 
     A set covers the balls around its points that reach to their k-th neighbour. Precision is the share of `made` that
-    `real` covers, recall the share of `real` that `made` covers (Kynkaanniemi et al. 2019). Density counts the real balls
-    around a made point, over k; coverage is the share of real balls with a made point in them (Naeem et al. 2020).
+    `real` covers, recall the share of `real` that `made` covers (Kynkaanniemi et al. 2019). Density counts the real
+    balls around a made point, over k; coverage is the share of real balls with a made point inside (Naeem et al. 2020).
     Raises BadInput for other shapes, NaN, or k outside 1..samples - 1.
     """
     x, y = _pair(real, made)
@@ -106,8 +106,8 @@ def _reach(x: Floats, k: int) -> Floats:
 class Interval:
     """A statistic and how far it varies from sample to sample.
 
-    `value` is that of the samples themselves; `mean`, `low` and `high` are the mean, the 2.5th and the 97.5th percentile
-    over `rounds` resamplings.
+    `value` is that of the samples themselves; `mean`, `low` and `high` are the mean, the 2.5th and the 97.5th
+    percentile over `rounds` resamplings.
     """
 
     value: float
@@ -120,7 +120,7 @@ class Interval:
         """The same about twice the value: the interval for a statistic with a bias, such as a Frechet distance.
 
         Resampling adds the bias a second time; reflecting takes it away twice, and to first order `mean` is then an
-        estimate without bias (the basic bootstrap of Davison and Hinkley 1997, section 5.2).
+        estimate without bias (the basic bootstrap of Davison and Hinkley 1997, chapter 5).
         """
         twice = 2 * self.value
         return Interval(self.value, twice - self.mean, twice - self.high, twice - self.low, self.rounds)
@@ -154,7 +154,9 @@ def _interval(
     lengths = [len(sample) for sample in samples]
     if not lengths or min(lengths) < 2 or rounds < 1 or (paired and len(set(lengths)) > 1):
         kind = "paired " if paired else ""
-        raise BadInput(f"{kind}samples of {lengths} items, {rounds} rounds; give 2 items or more, and pairs of one length")
+        raise BadInput(
+            f"{kind}samples of {lengths} items, {rounds} rounds; give 2 items or more, and pairs of one length"
+        )
     rng = np.random.default_rng(seed)
     values = []
     for _ in range(rounds):

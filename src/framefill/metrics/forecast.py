@@ -26,7 +26,7 @@ def spread_and_error(samples: NDArray, truth: NDArray) -> tuple[NDArray[np.float
     """Variance of `samples` (N, ...) and squared error of their mean against `truth` (...), per element.
 
     The variance is the unbiased one times (N + 1) / N: what the squared error of a mean of N is in expectation when the
-    truth is one more draw from the same distribution (Fortin et al. 2014, eq. 15). N = 1 raises BadInput.
+    truth is one more draw from the same distribution (Fortin et al. 2014). N = 1 raises BadInput.
     """
     N = len(samples)
     if N < 2:
