@@ -21,5 +21,9 @@ class CheckpointError(BadInput):
     """A model file that is damaged, foreign, or newer than this framefill."""
 
 
+class NotInstalled(BadInput):
+    """Something optional that the work needs is not on this machine; the message has the command that installs it."""
+
+
 class Failed(FramefillError):
     """The request was valid, but the work could not be finished (training diverged, disk full)."""
