@@ -1,6 +1,7 @@
 """Published data sets: tiny ones of the true layout are read exactly, and split without sharing a subject or clip."""
 
 import gzip
+import os
 import struct
 import warnings
 from dataclasses import replace
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from framefill import cli
 from framefill.errors import BadInput, MediaError
 from framefill.recipes.mcvd import PRESETS, SMMNIST
 from framefill.video import datasets
@@ -317,6 +319,18 @@ def test_vimeo_sequences_are_runs_of_their_lists(vimeo):
             assert (clip == noise(length, (16, 24), seed)).all()
 
 
+def test_sequences_that_look_alike_are_not_confused(vimeo):
+    """The files of two splits in one folder, with the same names, sizes and times."""
+    name, root, _ = vimeo
+    for picture in root.glob("*/sequences/00001/000[23]/*.png"):
+        Image.fromarray(np.full((16, 24, 3), int(picture.parent.name), np.uint8)).save(picture, compress_level=0)
+        os.utime(picture, ns=(1, 1))
+    top = next(root.iterdir())
+    next(top.glob("*_trainlist.txt")).write_text("00001/0002")
+    next(top.glob("*_testlist.txt")).write_text("00001/0003")
+    assert [runs(name, root, split)[0].frames().mean() for split in ("train", "test")] == [2, 3]
+
+
 def test_vimeo_that_is_not_all_there(vimeo):
     name, root, _ = vimeo
     top = next(root.iterdir())
@@ -437,7 +451,8 @@ def test_idx_files_that_are_none(tmp_path, content):
 
 def test_packed_files_do_not_fill_the_memory(tmp_path):
     path = tmp_path / "bomb.gz"
-    path.write_bytes(gzip.compress(bytes((LARGEST_COUNT + 5) * 28 * 28)))
+    head = idx(np.zeros((0, 28, 28), np.uint8), count=LARGEST_COUNT)  # all that is read would fit this header
+    path.write_bytes(gzip.compress(head + bytes(LARGEST_COUNT * 28 * 28 + 100)))
     assert path.stat().st_size < 100_000
     with pytest.raises(MediaError, match="is not the IDX file"):
         read_idx(path)
@@ -539,6 +554,18 @@ def test_a_recipe_trains_on_a_named_data_set(kth, ucf, tmp_path):
     train, test = (ucf101.source(f"ucf101:{ucf[0]}", split, cache=cache) for split in ("train", "test"))
     assert train.windows.runs[0].frames().shape[1:] == (64, 85, 3)  # cropped at random, as the authors do
     assert test.windows.runs[0].frames().shape[1:] == (64, 64, 3)
+
+
+def test_the_command_says_in_one_line_what_to_fetch(tmp_path, monkeypatch, capsys):
+    words = ["train", "mcvd", f"kth:{tmp_path}", "--preset", "kth", "-o", tmp_path / "run", "--json"]
+    monkeypatch.setattr("sys.argv", ["framefill", *map(str, words)])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    out, err = capsys.readouterr()
+    assert (caught.value.code, out) == (2, "")
+    assert err.startswith(f"framefill: kth: {tmp_path} has no 00sequences.txt; fetch the six zips and 00sequences.txt")
+    assert len(err.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
 
 
 def test_nothing_warns_when_all_is_well(kth):
