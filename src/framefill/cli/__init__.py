@@ -38,7 +38,7 @@ def main() -> None:
 def _run(words: list[str]) -> None:
     import tyro
 
-    from framefill.cli import inspect, training, video
+    from framefill.cli import convert, inspect, training, video
 
     verbs: dict[str, Callable[..., Any]] = {
         "predict": video.predict,
@@ -46,6 +46,7 @@ def _run(words: list[str]) -> None:
         "complete": video.complete,
         "generate": video.generate,
         "train": training.train,
+        "convert": convert.convert,
         "demo": video.demo,
         "info": inspect.info,
         "recipes": inspect.recipes,

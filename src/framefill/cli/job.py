@@ -50,9 +50,8 @@ class Input:
 
     def clock(self, *, keep_start: bool = False) -> "Clock":
         """When its frames are shown."""
-        from framefill.video.files import clock, probe
+        from framefill.video.files import clock
 
-        probe(self.path)
         return clock(self.path, fps=rate(self.options.fps), keep_start=keep_start)
 
 
@@ -130,6 +129,8 @@ class Job:
         if options.dry_run:
             return {"would_write": str(target.video(0, options.samples)), "fps": str(plan.fps)}
         with _progress(self.verb, self.making, options.as_json) as each, models.journal(self, source, target) as model:
+            if source:
+                _check_channels(source.path, model)
             frames = self.work(model, source)  # type: ignore[arg-type]
             result = deliver(
                 frames, target, plan, samples=options.samples, keep=options.keep, overwrite=options.overwrite,
@@ -139,6 +140,7 @@ class Job:
 
     def _plan(self, source: Input | None, target: "Target") -> tuple["Plan", Iterator[Fraction | None]]:
         """How the result is to be written, and when its frames are shown."""
+        from framefill.video.files import probe
         from framefill.video.sinks import CODECS, Plan
 
         options = self.options
@@ -148,6 +150,7 @@ class Job:
         if source is None:
             return plan, repeat(None)
         carry = source.path if self.lasting and film and given is None and source.path.is_file() else None
+        probe(source.path)  # what cannot be read is said before a model is loaded
         clock = source.clock(keep_start=carry is not None)
         plan = replace(plan, fps=clock.fps * self.speed, carry=carry)
         if clock.even or not (self.timed and film):
@@ -202,6 +205,14 @@ def _name(job: Job, source: Input, model: "VideoModel") -> str:
     for tensor in model.model.state_dict().values():  # type: ignore[attr-defined]
         total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return total.hexdigest()[:12]
+
+
+def _check_channels(path: Path, model: "VideoModel") -> None:
+    from framefill.video.files import probe
+
+    given = probe(path).channels
+    if given != model.channels and not {given, model.channels} <= {1, 3}:
+        raise MediaError(f"{path}: has {given} channels; this model takes {model.channels}")
 
 
 def _clips(path: Path) -> list[Path] | None:

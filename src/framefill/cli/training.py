@@ -31,11 +31,12 @@ def train(
     dry_run: bool = False,
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:
-    """Trains a model on a folder of clips, or on "digits". Run it again to go on where it stopped.
+    """Trains a model on clips, a published data set or "digits". Run it again to go on where it stopped.
 
     Args:
         recipe: A recipe, such as mcvd (see `framefill recipes`).
-        data: A folder of videos, GIFs, image folders or .npy arrays; or the word digits.
+        data: A folder of videos, GIFs, image folders or .npy arrays; the word digits; or a data set as kth:FOLDER, with
+            smmnist, kth, bair, cityscapes, ucf101 or vimeo90k, unpacked as its distributor gives it.
         output: The run folder: it is only ever added to.
         preset: A setting of the recipe.
         set_: Override a field, such as --set batch_size=16; may be repeated.

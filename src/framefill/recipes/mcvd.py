@@ -32,7 +32,7 @@ from framefill.diffusion.weight import Weight, capped, edm, snr
 from framefill.errors import BadInput
 from framefill.nets.unet import UNet
 from framefill.recipes.recipe import Source
-from framefill.video import motion
+from framefill.video import datasets, motion
 from framefill.video.clip import tensor
 from framefill.video.digits import MovingDigits
 from framefill.video.folder import Clips, Windows
@@ -190,14 +190,31 @@ class MCVD:
     def source(
         self, data: str | Path, split: str, *, cache: Path | None = None, progress: Tell | None = None
     ) -> Source:
-        """Windows of a split of `data`: "digits", or a folder of clips, decoded once into `cache`."""
+        """Windows of a split of `data`: "digits", a data set as NAME:FOLDER, or a folder of clips.
+
+        NAME is one of `video.datasets.DATASETS`. Clips are decoded once, into `cache`.
+        """
         if str(data) == "digits":
             return MovingDigits(split)
+        published = datasets.named(str(data))
+        if isinstance(published, datasets.SMMNIST):
+            return MovingDigits(split, mnist=published)
+        if published:
+            return self._crops(published, split, cache=cache, progress=progress)
         height, width = self.view or (self.height, self.width)
         clips = Clips.open(
             Path(data), height=height, width=width, channels=self.channels, cache=cache, progress=progress
         )
         return Crops(Windows(split_clips(clips)[split]), (self.height, self.width), self.flip)
+
+    def _crops(self, data: datasets.Dataset, split: str, *, cache: Path | None, progress: Tell | None) -> Crops:
+        """Windows of a published data set: mirrored, and cropped from `view`, for training only."""
+        train = split == "train"
+        height, width = (self.view if train else ()) or (self.height, self.width)
+        runs = datasets.runs(
+            data, split, height=height, width=width, channels=self.channels, cache=cache, progress=progress
+        )
+        return Crops(Windows(runs), (self.height, self.width), self.flip and train)
 
     @property
     def weight(self) -> Weight:
@@ -283,7 +300,9 @@ CITYSCAPES = replace(
     BAIR, height=128, width=128, multipliers=(1, 1, 2, 3, 4), attention=(False, False, True, True, True), dropout=0.0,
     batch_size=32, steps=900_000,
 )  # fmt: skip
-UCF = replace(BAIR, past=4, current=4, features=288, head_width=288, batch_size=32, steps=900_000)
+UCF = replace(
+    BAIR, view=(64, 85), past=4, current=4, features=288, head_width=288, batch_size=32, steps=900_000,
+)  # fmt: skip
 
 # Ours: works on 2x2 blocks of pixels, so that two CPU cores learn something visible in minutes.
 TINY = MCVD(

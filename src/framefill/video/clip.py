@@ -92,6 +92,17 @@ def fit(frames: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.stack([_resized(frame, (width, height), box) for frame in frames])
 
 
+def stretch(frames: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resize uint8 (T, H, W, C) to `height` x `width` pixels whatever becomes of the aspect; errors as in `fit`."""
+    check_frames(frames)
+    if height < 1 or width < 1:
+        raise BadInput(f"a frame of {width}x{height} pixels; give a width and height of at least 1")
+    if frames.shape[1:3] == (height, width):
+        return frames
+    box = (0, 0, frames.shape[2], frames.shape[1])
+    return np.stack([_resized(frame, (width, height), box) for frame in frames])
+
+
 def with_channels(frames: np.ndarray, channels: int) -> np.ndarray:
     """Frames (..., C) with `channels` channels; a no-op where they have them, and possible between 1 and 3.
 

@@ -3,7 +3,7 @@
 The dynamics are those of the SVG / MCVD data set (facts, section 1.3): a digit of 32x32 moves on a 64x64 canvas with an
 integer velocity in -4..4 per axis; at a wall it is clamped, its velocity away from the wall is redrawn in 1..4 and the
 other component in -4..4; digits are added and clipped. The digits are 5,000 MNIST images shipped with framefill
-(`data/digits.png`, 28x28 each, sorted by class), split so that train, validation and test never share one.
+(`data/digits.png`, 28x28 each, sorted by class), or the user's full MNIST; train, validation and test never share one.
 """
 
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from PIL import Image
 
 from framefill.arrays import derive
 from framefill.errors import BadInput
+from framefill.video.datasets.mnist import SMMNIST
 from framefill.video.folder import SPLITS
 
 Bytes = NDArray[np.uint8]
@@ -23,17 +24,22 @@ CANVAS, DIGIT, FASTEST = 64, 32, 4
 
 
 @cache
-def digits(split: str) -> Bytes:
-    """The handwritten digits (n, 32, 32) of a split: of every 10 neighbours 8 train, 1 validation, 1 test."""
+def digits(split: str, mnist: SMMNIST | None = None) -> Bytes:
+    """The handwritten digits (n, 32, 32) of a split: of `mnist`, or of those shipped with framefill."""
     if split not in SPLITS:
         raise BadInput(f"unknown split {split!r}; choose one of {', '.join(SPLITS)}")
+    tiles = mnist.digits(split) if mnist else _shipped(split)
+    resized = [Image.fromarray(tile).resize((DIGIT, DIGIT), Image.Resampling.BILINEAR) for tile in tiles]
+    return np.stack([np.asarray(tile) for tile in resized])
+
+
+def _shipped(split: str) -> Bytes:
+    """The digits (n, 28, 28) of `data/digits.png`: of every 10 neighbours 8 train, 1 validation, 1 test."""
     with files("framefill").joinpath("data/digits.png").open("rb") as file:
         sheet = np.asarray(Image.open(file))
     tiles = sheet.reshape(100, 28, 50, 28).transpose(0, 2, 1, 3).reshape(-1, 28, 28)
     place = np.arange(len(tiles)) % 10
-    chosen = tiles[{"train": place < 8, "val": place == 8, "test": place == 9}[split]]
-    resized = [Image.fromarray(tile).resize((DIGIT, DIGIT), Image.Resampling.BILINEAR) for tile in chosen]
-    return np.stack([np.asarray(tile) for tile in resized])
+    return tiles[{"train": place < 8, "val": place == 8, "test": place == 9}[split]]
 
 
 def bounce(draw: np.random.RandomState, length: int, position: list[int], velocity: list[int]) -> NDArray[np.int64]:
@@ -74,10 +80,11 @@ class MovingDigits:
 
     split: str = "train"
     count: int = 2
+    mnist: SMMNIST | None = None
 
     def sample(self, seed: int, *, length: int, strides: tuple[int, ...] = (1,)) -> Bytes:
         """A window (length, 64, 64, 1), every s-th frame of a clip with s drawn from `strides`."""
         draw = np.random.RandomState(derive(seed, SPLITS.index(self.split)) % 2**32)
         stride = strides[draw.randint(len(strides))]
-        frames = moving_digits(draw, digits(self.split), length=(length - 1) * stride + 1, count=self.count)
+        frames = moving_digits(draw, digits(self.split, self.mnist), length=(length - 1) * stride + 1, count=self.count)
         return frames[::stride]

@@ -7,46 +7,27 @@ where what came before says nothing of what comes after.
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from framefill.atomic import replacing
 from framefill.errors import BadInput, MediaError
 from framefill.video import sources
 from framefill.video.clip import fit, with_channels
-from framefill.video.files import Writer, probe, read
+from framefill.video.files import probe, read
+from framefill.video.shelf import Shelf, Source, default_cache, stamps
 from framefill.video.shots import cuts, distinct
 from framefill.video.windows import Run, Windows
 
 __all__ = ["SPLITS", "Clips", "Run", "Source", "Windows", "cuts", "split"]
 
 SPLITS = ("train", "val", "test")
-_VERSION = 2  # of what a cached array holds: a new number makes every older one unused
-
-
-@dataclass(frozen=True)
-class Source:
-    """One clip: its `name` in the folder, the array file `path` of `length` frames, the `fps` and `cuts`."""
-
-    name: str
-    path: Path
-    length: int
-    fps: Fraction
-    cuts: tuple[int, ...]
-
-    def runs(self, start: int = 0, stop: int | None = None) -> list[Run]:
-        """The runs between cuts, of the frames `start` to `stop` (exclusive; None: the end)."""
-        stop = self.length if stop is None else stop
-        edges = [start, *(cut for cut in self.cuts if start < cut < stop), stop]
-        return [Run(self.name, self.path, a, b) for a, b in pairwise(edges) if a < b]
 
 
 @dataclass(frozen=True)
@@ -92,13 +73,13 @@ class Clips:
         """
         if height < 1 or width < 1 or channels not in (1, 3):
             raise BadInput(f"{width}x{height} pixels in {channels} channels; give at least 1x1, and 1 or 3")
-        folder, cache, clips = Path(folder), Path(cache or _default_cache()), cls([], [])
+        folder, cache, clips = Path(folder), Path(cache or default_cache()), cls([], [])
         found = _find(folder, cache)
-        shelf = _Shelf(_made(cache), (height, width, channels), drop_duplicates)
+        shelf = Shelf.at(cache, (height, width, channels))
         for done, path in enumerate(found, 1):
             name = path.name if path == folder else path.relative_to(folder).as_posix()
             try:
-                clips.sources.append(shelf.take(path, name))
+                clips.sources.append(shelf.take(_File(path, name, drop_duplicates)))
             except (MediaError, OSError) as error:
                 clips.skipped.append((path, str(error)))
             if progress:
@@ -149,62 +130,29 @@ def _sizes(count: int, fractions: Sequence[float]) -> list[int]:
 
 
 @dataclass(frozen=True)
-class _Shelf:
-    """The cache: for each clip an array, then a note of its length, rate and cuts that says it is whole."""
+class _File:
+    """An entry of the cache: a video, an array or a folder of pictures."""
 
-    cache: Path
-    shape: tuple[int, int, int]
+    path: Path
+    name: str
     drop_duplicates: bool
 
-    def take(self, path: Path, name: str) -> Source:
-        """The clip `path`, from the cache if it is there and whole."""
-        array = self.cache / f"{self._key(path)}.npy"
-        with suppress(Exception):  # whatever is wrong with an entry, it is made again
-            return self._kept(array, name)
-        self._make(path, array)
-        return self._kept(array, name)
-
-    def _key(self, path: Path) -> str:
+    @property
+    def identity(self) -> tuple[str, list[Any], bool]:
         # A folder does not change when a picture in it does, so its pictures are named one by one.
-        files = sources.pictures(path) if path.is_dir() else [path]
-        stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-        what = [_VERSION, os.path.abspath(path), stamps, self.shape, self.drop_duplicates]
-        return hashlib.sha256(json.dumps(what).encode()).hexdigest()
+        files = sources.pictures(self.path) if self.path.is_dir() else [self.path]
+        return os.path.abspath(self.path), stamps(files), self.drop_duplicates
 
-    def _kept(self, array: Path, name: str) -> Source:
-        note = json.loads(array.with_suffix(".json").read_text())
-        frames = np.load(array, mmap_mode="r", allow_pickle=False)
-        if frames.shape != (note["length"], *self.shape) or frames.dtype != np.uint8:
-            raise MediaError(f"{array}: is not the array of its note; delete both")
-        return Source(name, array, note["length"], Fraction(note["fps"]), tuple(note["cuts"]))
+    @property
+    def fps(self) -> Fraction:
+        return probe(self.path).fps
 
-    def _make(self, path: Path, array: Path) -> None:
-        fps = probe(path).fps
-        with Writer(array, fps, overwrite=True) as writer:
-            for frame in distinct(self._fitted(path)) if self.drop_duplicates else self._fitted(path):
-                writer.write(frame)
-        frames = np.load(array, mmap_mode="r", allow_pickle=False)
-        note = {"length": len(frames), "fps": str(fps), "cuts": cuts(frames)}
-        with replacing(array.with_suffix(".json")) as part:
-            part.write_text(json.dumps(note))
+    def frames(self, height: int, width: int, channels: int) -> Iterator[np.ndarray]:
+        fitted = (fit(with_channels(frame, channels)[None], height, width)[0] for frame in read(self.path))
+        return distinct(fitted) if self.drop_duplicates else fitted
 
-    def _fitted(self, path: Path) -> Iterator[np.ndarray]:
-        height, width, channels = self.shape
-        for frame in read(path):
-            yield fit(with_channels(frame, channels)[None], height, width)[0]
-
-
-def _default_cache() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(home) if os.path.isabs(home) else Path.home() / ".cache") / "framefill"
-
-
-def _made(cache: Path) -> Path:
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MediaError(f"{cache}: no cache can be made there: {error.strerror}; name another") from error
-    return cache
+    def cuts(self, frames: np.ndarray) -> list[int]:
+        return cuts(frames)
 
 
 def _same(one: Path, other: Path) -> bool:
