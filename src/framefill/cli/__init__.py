@@ -38,13 +38,14 @@ def main() -> None:
 def _run(words: list[str]) -> None:
     import tyro
 
-    from framefill.cli import convert, inspect, training, video
+    from framefill.cli import convert, evaluate, inspect, training, video
 
     verbs: dict[str, Callable[..., Any]] = {
         "predict": video.predict,
         "interpolate": video.interpolate,
         "complete": video.complete,
         "generate": video.generate,
+        "evaluate": evaluate.evaluate,
         "train": training.train,
         "convert": convert.convert,
         "demo": video.demo,

@@ -97,7 +97,7 @@ class Job:
         from framefill.distributed import Ranks
 
         models, failed, done = _Models(self.options), [], 0
-        ranks = Ranks.from_environment()
+        ranks = Ranks.here()
         for path in ranks.mine(clips):
             output = (self.options.output or Path()) / path.relative_to(folder).parent
             try:
