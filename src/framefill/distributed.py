@@ -7,7 +7,6 @@ models on GPUs go over nccl.
 """
 
 import os
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -141,7 +140,7 @@ def _join(device: str, ranks: Ranks, patience: float) -> None:
 
 def _lost(error: Exception) -> bool:
     """Whether an error comes from the connection to other processes."""
-    known = ("gloo", "NCCL", "rendezvous", "clients joined")
+    known = ("gloo", "pair closure", "NCCL", "rendezvous", "clients joined")
     return isinstance(error, torch.distributed.DistError) or any(word in str(error) for word in known)
 
 
@@ -155,7 +154,6 @@ def spread(module: nn.Module, ranks: Ranks, device: str, *, shard: bool) -> nn.M
         return module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if shard:
         return _sharded(module, device, ranks)
-    warnings.filterwarnings("ignore", message="find_unused_parameters=True")
     # Without looking for unused parameters DDP would deal them to buckets anew after the first step of every start,
     # and three or more processes would add in another order than a run that was not interrupted.
     return nn.parallel.DistributedDataParallel(

@@ -54,7 +54,8 @@ class Run:
         except OSError as error:
             raise BadInput(f"cannot use {out} as a run folder: {error.strerror}; choose another with -o") from error
         with _writing(out):
-            for folder in (out, out / "checkpoints", out / "samples"):  # .tmp*: what safetensors calls a file until it is whole
+            for folder in (out, out / "checkpoints", out / "samples"):
+                # .tmp*: what safetensors calls a file until it is whole
                 for left in [*folder.glob(".*.part"), *folder.glob(".tmp*")]:
                     left.unlink()
         run = cls(out, json.loads(json.dumps(asdict(card))))

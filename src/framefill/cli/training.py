@@ -1,6 +1,7 @@
 """The verb that trains."""
 
 import json
+import os
 import signal
 import sys
 from contextlib import suppress
@@ -57,6 +58,8 @@ def train(
         dry_run: Say what would be trained, and do nothing.
         as_json: Print one JSON object at the end, and nothing else.
     """
+    if "WORLD_SIZE" in os.environ:  # torch would warn, in every process, of what is meant (see distributed.spread)
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from framefill import recipes, training
     from framefill.checkpoint import Card
     from framefill.device import choose
