@@ -1,5 +1,6 @@
 """Files that are whole or not there: written beside their place under another name, then renamed."""
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,12 +15,13 @@ def replacing(path: Path) -> Iterator[Path]:
 
     After an exception `path` is as it was and nothing is left beside it. Raises Failed when it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{_shortened(path.name)}.{os.getpid()}.part")
     try:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+        _sync(path.parent)
     except OSError as error:
         raise Failed(
             f"cannot write {path}: {error.strerror or error}; free some space or choose another place"
@@ -27,3 +29,19 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _shortened(name: str) -> str:
+    """The name, or a digest of one that would leave no room for more: file systems allow 255 bytes."""
+    letters = os.fsencode(name)
+    return name if len(letters) <= 200 else hashlib.sha256(letters).hexdigest()
+
+
+def _sync(folder: Path) -> None:
+    """Makes the new name outlive a power cut, where a folder can be opened as a file."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

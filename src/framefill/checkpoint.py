@@ -19,7 +19,7 @@ from torch import Tensor
 
 from framefill import recipes
 from framefill.atomic import replacing
-from framefill.errors import BadInput, CheckpointError
+from framefill.errors import BadInput, CheckpointError, Failed
 from framefill.recipes.recipe import from_fields
 
 FORMAT = 1
@@ -49,15 +49,22 @@ def _digest(tensors: dict[str, Tensor], card: dict[str, Any]) -> str:
 
 
 def write(path: Path, tensors: dict[str, Tensor], card: Card) -> None:
-    """Writes tensors and card to `path` atomically: afterwards the old file or the new one is there, whole."""
+    """Writes tensors and card to `path` atomically: afterwards the old file or the new one is there, whole.
+
+    Raises Failed when it cannot be written, or a number is not finite: such a file would be worth nothing.
+    """
     words = dataclasses.asdict(card)
     tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise Failed(f"{path} is not written: {name} holds numbers that are not finite; go back to an older file")
     metadata = {"framefill": json.dumps(words), "sha256": _digest(tensors, words)}
     with replacing(path) as temporary:
         try:
             save_file(tensors, temporary, metadata)
         except SafetensorError as error:
-            raise OSError(str(error).splitlines()[0]) from error
+            size = sum(t.nbytes for t in tensors.values()) / 1e6
+            raise OSError(f"{str(error).splitlines()[0]} (it needs {size:.1f} MB)") from error
         temporary.chmod(0o644)  # safetensors makes files that only their owner can read
 
 
@@ -95,6 +102,8 @@ def _open(path: Path) -> tuple[Card, str]:
             metadata = file.metadata() or {}
         words = json.loads(metadata["framefill"])
         digest = metadata["sha256"]
+        if json.dumps(words) != metadata["framefill"]:  # 1e-5 and 1E-5 are one number, but only one was written
+            raise CheckpointError(f"{path} is damaged: its card is not as written; take another copy")
     except KeyError as error:
         raise CheckpointError(f"{path} is not a framefill model: it has no {error} entry") from error
     except (OSError, SafetensorError, ValueError) as error:

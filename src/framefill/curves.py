@@ -1,7 +1,10 @@
 """Curves as pictures, from the logs of a run."""
 
 import json
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +18,7 @@ def draw_losses(log: Path, target: Path) -> None:
     except ImportError:
         return
     # A continued run repeats the steps since its checkpoint: the last word counts.
-    said = {line["step"]: line for line in map(json.loads, log.read_text().splitlines())}
+    said = {line["step"]: line for line in _whole_lines(log)}
     lines = [said[step] for step in sorted(said)]
     steps = np.array([line["step"] for line in lines])
     figure = Figure(figsize=(8, 4), layout="constrained")
@@ -29,3 +32,10 @@ def draw_losses(log: Path, target: Path) -> None:
         axis.grid(alpha=0.3)
     with replacing(target) as part:
         figure.savefig(part, format="png", dpi=110)
+
+
+def _whole_lines(log: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a log but for those that a full disk or a kill has cut off."""
+    for text in log.read_text().splitlines():
+        with suppress(ValueError):
+            yield json.loads(text)

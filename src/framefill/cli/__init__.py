@@ -1,14 +1,17 @@
 """The command line: every verb is a plain typed function, and torch is loaded only by the verbs that need it.
 
-Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 failed, 2 bad usage or input.
+Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 failed, 2 bad usage or input,
+130 stopped by Ctrl-C, 143 by SIGTERM. Training writes a checkpoint before it stops; a second signal ends it at once.
 """
 
+import io
 import os
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from framefill.errors import Failed, FramefillError
+from framefill.signals import Stopped, listening
 
 
 def main() -> None:
@@ -20,16 +23,20 @@ def main() -> None:
         return
     debug = "--debug" in sys.argv
     words = [w for w in sys.argv[1:] if w != "--debug"]
+    for stream in (sys.stdout, sys.stderr):  # a file name may be any bytes: they come out as they came in
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")
     try:
-        _run(words)
+        with listening():
+            _run(words)
     except FramefillError as error:
         if debug:
             raise
         print(f"framefill: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(1 if isinstance(error, Failed) else 2)
-    except KeyboardInterrupt:
-        print("framefill: stopped", file=sys.stderr)
-        sys.exit(130)
+    except Stopped as stopped:
+        print(f"framefill: {stopped}", file=sys.stderr)
+        sys.exit(stopped.code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

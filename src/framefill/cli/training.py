@@ -1,13 +1,17 @@
 """The verb that trains."""
 
 import json
+import os
+import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from framefill.errors import BadInput
+from framefill.signals import Stop, Stopped, listening
 
 if TYPE_CHECKING:
     from framefill.training import Progress
@@ -27,11 +31,15 @@ def train(
     device: str = "auto",
     accumulate: int = 1,
     save_every: int = 200,
+    shard: bool = False,
     tensorboard: bool = False,
     dry_run: bool = False,
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:
     """Trains a model on clips, a published data set or "digits". Run it again to go on where it stopped.
+
+    Ctrl-C or SIGTERM ends it after the current step with a checkpoint, a second one at once. Under torchrun all
+    processes train one model (see docs/scale.md).
 
     Args:
         recipe: A recipe, such as mcvd (see `framefill recipes`).
@@ -46,13 +54,17 @@ def train(
         device: cpu, cuda, or auto.
         accumulate: Split every batch into this many parts, to save memory.
         save_every: Steps between checkpoints, each with a sheet of samples.
+        shard: Under torchrun, share out the model over the processes (FSDP2), for models that do not fit one.
         tensorboard: Log to TensorBoard too (needs the extra `track`).
         dry_run: Say what would be trained, and do nothing.
         as_json: Print one JSON object at the end, and nothing else.
     """
+    if "WORLD_SIZE" in os.environ:  # torch would warn, in every process, of what is meant (see distributed.spread)
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from framefill import recipes, training
     from framefill.checkpoint import Card
     from framefill.device import choose
+    from framefill.distributed import Ranks, joined
     from framefill.recipes.recipe import override, to_fields
 
     chosen = override(recipes.find(recipe, preset).recipe, set_)
@@ -67,18 +79,31 @@ def train(
         "budget_seconds": seconds,
         "run": str(output),
     }
-    if not as_json:
+    ranks = Ranks.here()
+    quiet = as_json or not ranks.main
+    if not quiet:
         print("training " + ", ".join(f"{k} {v}" for k, v in plan.items() if v is not None), file=sys.stderr)
     if dry_run:
         print(json.dumps(plan))
         return
-    source = chosen.source(data, "train", progress=lambda done, of, name: _reading(done, of, name, as_json))
-    held_out = chosen.source(data, "val")
-    loop = training.train(
-        chosen, source, output, card=card, steps=steps, budget=seconds, device=place, accumulate=accumulate,
-        save_every=save_every,
-    )  # fmt: skip
-    last = _follow(loop, output, held_out, quiet=as_json, tensorboard=tensorboard)
+    with joined(place), listening() as stop:
+        with ranks.in_turn():
+            source = chosen.source(data, "train", progress=lambda done, of, name: _reading(done, of, name, quiet))
+            held_out = chosen.source(data, "val")
+        with stop.finishing():
+            loop = training.train(
+                chosen, source, output, card=card, steps=steps, budget=seconds, device=place, accumulate=accumulate,
+                save_every=save_every, shard=shard, stop=lambda: stop.number > 0,
+            )  # fmt: skip
+            last = _follow(loop, output, held_out, stop, quiet=quiet, tensorboard=tensorboard and ranks.main)
+    if last and last.stopped and last.step < last.steps:
+        # Where another process got the signal, this one ends as if it had.
+        raise Stopped(stop.number or signal.SIGTERM, f"stopped at step {last.step}; run again to go on")
+    if ranks.main:
+        _tell(output, last, as_json)
+
+
+def _tell(output: Path, last: "Progress | None", as_json: bool) -> None:
     result: dict[str, Any] = {
         "run": str(output),
         "model": str(output / "model.safetensors"),
@@ -89,7 +114,7 @@ def train(
     print(json.dumps(result) if as_json else "\n".join(f"{k:8s} {v}" for k, v in result.items()))
 
 
-def _follow(loop: Any, output: Path, held_out: Any, *, quiet: bool, tensorboard: bool) -> "Progress | None":
+def _follow(loop: Any, output: Path, held_out: Any, stop: Stop, *, quiet: bool, tensorboard: bool) -> "Progress | None":
     """Runs the loop to its end, showing where it is; draws samples and the loss curve at every checkpoint."""
     from framefill.cli.progress import meter
     from framefill.curves import draw_losses
@@ -101,9 +126,10 @@ def _follow(loop: Any, output: Path, held_out: Any, *, quiet: bool, tensorboard:
             show(progress)
             if board:
                 board.add_scalar("loss", progress.loss, progress.step)
-            if progress.saved:
-                _samples(output, held_out, progress.step)
-                draw_losses(output / "metrics.jsonl", output / "loss.png")
+            if progress.saved and not progress.stopped:
+                with suppress(Stopped), stop.at_once():  # a sheet that is being drawn is dropped; the loop then ends
+                    _samples(output, held_out, progress.step)
+                    draw_losses(output / "metrics.jsonl", output / "loss.png")
     return progress
 
 
@@ -113,9 +139,9 @@ def _samples(output: Path, held_out: Any, step: int) -> None:
     from framefill.atomic import replacing
     from framefill.video.report import sample_sheet
 
-    (output / "samples").mkdir(exist_ok=True)
     sheet = sample_sheet(checkpoint.load(output / "model.safetensors"), held_out)
     with replacing(output / "samples" / f"step-{step:08d}.png") as part:
+        part.parent.mkdir(exist_ok=True)
         sheet.save(part, format="png")
 
 
