@@ -1,10 +1,12 @@
 """The command line as a user meets it: results, names, exit codes, and one clear line for every bad input."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -275,3 +277,113 @@ def test_help_is_instant_and_needs_no_torch():
     assert time.monotonic() - start < 5
     done = subprocess.run([sys.executable, "-m", "framefill", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == f"framefill {framefill.__version__}"
+
+
+def test_evaluate_a_model_and_two_folders(call, model, tmp_path):
+    out = tmp_path / "report"
+    words = ("-o", out, "--clips", 2, "--samples", 2, "--networks", "none", "--frames", 3)
+    result = json.loads(call("evaluate", model, "digits", *words, "--json")[1])
+    scores = {(f["method"], f["score"]) for f in result["figures"]}
+    assert {("model", "crps"), ("hold", "psnr"), ("carried", "ssim"), ("model", "spread-skill")} <= scores
+    assert "here 2 clips and 2 samples" in result["card"]["what it means"]
+    assert (out / "index.html").is_file()
+    again = call("evaluate", model, "digits", *words)
+    assert str(out / "index.html") in again[1]
+
+
+def test_evaluations_that_make_no_sense(call, model, tmp_path):
+    out = ("-o", tmp_path / "report")
+    refused(call("evaluate", model, *out), "say what to judge")
+    refused(call("evaluate", model, "digits", "--clips", 1, *out), "at least 2 clips")
+    refused(call("evaluate", tmp_path / "absent", "--made", tmp_path, *out), "no such folder")
+    refused(call("evaluate", model, "digits", "--distance-network", tmp_path / "absent.pt", *out), "absent.pt")
+
+
+def uneven(path):
+    """A film with sound whose frames come at odd moments, written without framefill."""
+    from test_doors import UNEVEN, film
+
+    return film(path, UNEVEN, sound=18)
+
+
+def test_interpolate_keeps_clock_and_sound(call, model, tmp_path):
+    from test_doors import UNEVEN, packets
+
+    path = uneven(tmp_path / "a.mp4")
+    code, text, _ = call("interpolate", path, "-m", model, "-o", tmp_path / "b.mp4", "--json")
+    assert code == 0
+    assert json.loads(text)["copied"] == ["audio aac"]
+    assert packets(tmp_path / "b.mp4", "audio") == packets(path, "audio")
+    times = sorted(time for time, _ in packets(tmp_path / "b.mp4", "video"))
+    assert times[::2] == [Fraction(t, 1000) for t in UNEVEN]
+    assert times[1::2] == [Fraction(a + b, 2000) for a, b in pairwise(UNEVEN)]
+    call("interpolate", path, "-m", model, "-o", tmp_path / "c.mp4", "--fps", "24000/1001")
+    assert probe(tmp_path / "c.mp4").fps == Fraction(48000, 1001)
+
+
+def test_an_interrupted_command_goes_on_to_the_same_bytes(call, model, tmp_path, monkeypatch):
+    path = uneven(tmp_path / "a.mp4")
+    call("interpolate", path, "-m", model, "-o", tmp_path / "whole" / "b.mp4")
+    from framefill.video import deliver
+
+    class Broken(deliver.Writer):
+        def write(self, frame, time=None):
+            if len(list((tmp_path / "b").glob(".*.journal"))) and Broken.left == 0:
+                raise KeyboardInterrupt
+            Broken.left -= 1
+            super().write(frame, time)
+
+    Broken.left = 9
+    with monkeypatch.context() as patch:
+        patch.setattr(deliver, "Writer", Broken)
+        assert call("interpolate", path, "-m", model, "-o", tmp_path / "b" / "b.mp4")[0] == 130
+    assert [p.suffix for p in (tmp_path / "b").iterdir()] == [".journal"]
+    code, _, err = call("interpolate", path, "-m", model, "-o", tmp_path / "b" / "b.mp4")
+    assert code == 0
+    assert "went on from" in err
+    for result in (tmp_path / "whole").iterdir():
+        assert result.read_bytes() == (tmp_path / "b" / result.name).read_bytes()
+    assert len(list((tmp_path / "b").iterdir())) == len(list((tmp_path / "whole").iterdir()))
+
+
+def test_a_folder_of_clips_is_done_clip_by_clip(call, model, clip, tmp_path):
+    folder = tmp_path / "clips"
+    (folder / "deep").mkdir(parents=True)
+    for name in ("one.mp4", "deep/two.mp4", "deep/two.mkv"):
+        shutil.copy(clip, folder / name)
+    (folder / "bad.mp4").write_text("not a film")
+    code, _, err = call("predict", folder, "-m", model, "-o", tmp_path / "out", "--frames", 2)
+    assert code == 2
+    assert "bad.mp4" in err
+    assert "1 of 4 clips could not be used" in err
+    found = {p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.mp4")}
+    assert found == {"one.mp4-predicted.mp4", "deep/two.mp4-predicted.mp4", "deep/two.mkv-predicted.mp4"}
+    stamps = [p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*")]
+    (folder / "bad.mp4").unlink()
+    assert call("predict", folder, "-m", model, "-o", tmp_path / "out", "--frames", 2)[0] == 0
+    assert [p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*")] == stamps
+    refused(call("predict", folder, "-m", model, "-o", tmp_path / "out.mp4"), "give a folder with -o")
+
+
+def test_processes_share_a_folder_of_clips(call, model, clip, tmp_path, monkeypatch):
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for number in range(3):
+        shutil.copy(clip, folder / f"{number}.mp4")
+    made = []
+    for rank in (0, 1):
+        monkeypatch.setenv("RANK", str(rank))
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        assert call("predict", folder, "-m", model, "-o", tmp_path / "out", "--frames", 2)[0] == 0
+        made.append({p.name[0] for p in (tmp_path / "out").glob("*.mp4")})
+    assert made == [{"0", "2"}, {"0", "1", "2"}]
+
+
+def test_rates_and_codecs_that_make_no_sense(call, model, clip, tmp_path):
+    out = ("-m", model, "-o", tmp_path / "o.mp4")
+    refused(call("predict", clip, "--fps", "soon", *out), "--fps")
+    refused(call("predict", clip, "--fps", "1/0", *out), "--fps")
+    refused(call("predict", clip, "--fps", "-5", *out), "--fps")
+    refused(call("predict", clip, "--codec", "ffv1", *out), "give h264, av1, vp9")
+    refused(call("predict", clip, "--most", 1e-6, *out), "raise the limit")
+    assert not (tmp_path / "o.mp4").exists()

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -84,7 +85,7 @@ def evaluate(
             seed=seed, device=place,
         )  # fmt: skip
     judges = _judges(networks, clip_network, picture_network, distance_network, place)
-    with bar("evaluating", cases.count, quiet=as_json) as each:
+    with bar("evaluating", cases.count, of="clips", quiet=as_json) as each:
         result = run.evaluate(cases, chosen, judges, output, card=card, seed=seed, each=each)
     if result is None:
         print(f"parts are in {output / 'parts'}; the last process sums up", file=sys.stderr)
@@ -117,7 +118,7 @@ def _drawn(
     from framefill.recipes.recipe import from_fields
 
     model = load(Options(model=subject, calls=calls, strength=strength, device=device))
-    recipe = from_fields(RECIPES[model.card.recipe], model.card.fields)
+    recipe: Any = from_fields(RECIPES[model.card.recipe], model.card.fields)
     source = recipe.source(data, split, progress=lambda *_: None)
     window = model.window
     question = Question.of(
@@ -140,13 +141,14 @@ def _judges(networks: str, clip: Path | None, picture: Path | None, distance: Pa
     from framefill.errors import NotInstalled
     from framefill.evaluate.measure import Judges
 
-    clips, pictures = [], []
-    if networks == "installed":
-        for make, where in ((features.i3d, clips), (features.efficientnet_lite0, pictures)):
-            try:
-                where.append(make(device=device))
-            except NotInstalled as error:
-                print(f"framefill: without {error}", file=sys.stderr)
+    def there(make: Callable[..., Any]) -> list[Any]:
+        try:
+            return [make(device=device)] if networks == "installed" else []
+        except NotInstalled as error:
+            print(f"framefill: without {error}", file=sys.stderr)
+            return []
+
+    clips, pictures = there(features.i3d), there(features.efficientnet_lite0)
     clips += [features.clip_file(clip, device=device)] if clip else []
     pictures += [features.picture_file(picture, device=device)] if picture else []
     distances = (features.distance_file(distance, device=device),) if distance else ()

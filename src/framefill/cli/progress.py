@@ -8,10 +8,10 @@ from typing import Any
 
 
 @contextmanager
-def bar(what: str, total: int | None, *, quiet: bool = False) -> Iterator[Callable[[], None]]:
-    """Gives a function to call after each of `total` (or unknown many) pieces of work."""
+def bar(what: str, total: int | None, *, of: str = "frames", quiet: bool = False) -> Iterator[Callable[[], None]]:
+    """Gives a function to call after each of `total` (or unknown many) pieces of work, which are called `of`."""
     if quiet or not sys.stderr.isatty():
-        yield _lines(what, total, quiet)
+        yield _lines(what, total, of, quiet)
         return
     from rich.console import Console
     from rich.progress import (
@@ -35,7 +35,7 @@ def bar(what: str, total: int | None, *, quiet: bool = False) -> Iterator[Callab
         yield lambda: progress.advance(task)
 
 
-def _lines(what: str, total: int | None, quiet: bool) -> Callable[[], None]:
+def _lines(what: str, total: int | None, of: str, quiet: bool) -> Callable[[], None]:
     start = last = time.monotonic()
     done = 0
 
@@ -46,7 +46,7 @@ def _lines(what: str, total: int | None, quiet: bool) -> Callable[[], None]:
             last = time.monotonic()
             rate = done / (last - start)
             left = f", {max(total - done, 0) / rate:.0f} s left" if total else ""
-            print(f"{what}: {done}{f' of {total}' if total else ''} frames, {rate:.1f}/s{left}", file=sys.stderr)
+            print(f"{what}: {done}{f' of {total}' if total else ''} {of}, {rate:.1f}/s{left}", file=sys.stderr)
 
     return advance
 

@@ -34,7 +34,7 @@ def sheet(case: Case) -> Image.Image:
     for method, videos in case.made.items():
         for number, video in enumerate(videos[:2]):
             rows.append((f"{method} {number + 1}" if len(videos) > 1 else method, video[columns]))
-            marks.append(case.known[columns] if case.known.any() else None)  # type: ignore[arg-type]
+            marks.append(case.known[columns] if case.known.any() else None)
     return contact_sheet(rows, known=marks)
 
 

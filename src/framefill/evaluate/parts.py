@@ -38,7 +38,7 @@ def gathered(folder: Path, plan: str, count: int) -> tuple[list[Numbers], list[i
 
 def write(path: Path, plan: str, numbers: Numbers) -> None:
     """Writes one part, whole or not at all."""
-    arrays = {name: np.ascontiguousarray(value, np.float32) for name, value in numbers.items()}
+    arrays = {name: np.array(value, np.float32, order="C") for name, value in numbers.items()}
     with replacing(path) as part:
         save_file(arrays, part, {"plan": plan, "sha256": _digest(arrays)})
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from framefill.evaluate.cases import Case, Cases
 from framefill.evaluate.measure import Judges, Numbers, measured
 from framefill.evaluate.protocol import Protocol
 from framefill.evaluate.summary import FRECHET_ROUNDS, ROUNDS, Figure, figures, warnings
+from framefill.features import Distance, Features
 
 SHOWN = 6  # cases whose pictures are on the page
 FEWEST = 2
@@ -85,7 +86,6 @@ def _write(result: Result, out: Path) -> None:
 
 
 def _card(cases: Cases, protocol: Protocol, judges: Judges, seed: int) -> dict[str, Any]:
-    networks = [*judges.clips, *judges.pictures, *judges.distances]
     return {
         "protocol": protocol.name,
         "what it means": protocol.says,
@@ -93,11 +93,15 @@ def _card(cases: Cases, protocol: Protocol, judges: Judges, seed: int) -> dict[s
         "samples": protocol.samples,
         "methods": list(cases.methods),
         "seed": seed,
-        "networks": {n.name: {"sha256": n.sha256, "resize": n.resize} for n in networks},
+        "networks": _named(judges.clips) | _named(judges.pictures) | _named(judges.distances),
         "intervals": f"95 %, bootstrap over clips, {ROUNDS} rounds; Frechet distances {list(FRECHET_ROUNDS.values())} "
         "rounds (up to 512 features, up to 2048), reflected; precision and recall 10 half samples",
         "framefill": __version__,
     }
+
+
+def _named(networks: Sequence[Features] | Sequence[Distance]) -> dict[str, Any]:
+    return {n.name: {"sha256": n.sha256, "resize": n.resize} for n in networks}
 
 
 def resized(protocol: Protocol, *, clips: int | None, samples: int | None) -> Protocol:

@@ -85,7 +85,7 @@ def _ensemble(taken: Numbers, seed: int) -> dict[str, Interval]:
     found = {}
     if "crps" in taken:
         found["crps"] = bootstrap(np.mean, taken["crps"], rounds=ROUNDS, seed=seed)
-    if "variance" in taken:
+    if "variance" in taken and taken["error"].all():  # of an exact mean there is no ratio
         ratio: Callable[..., float] = lambda v, e: float(np.sqrt(v.mean() / e.mean()))  # noqa: E731
         found["spread-skill"] = bootstrap(
             ratio, taken["variance"], taken["error"], rounds=ROUNDS, seed=seed, paired=True
