@@ -16,6 +16,7 @@ import torch._dynamo  # every optimiser imports it
 import torch.distributed.fsdp
 import torch.distributed.tensor
 
+import offline
 from framefill import cli, training
 from framefill.arrays import derive
 from framefill.checkpoint import Card
@@ -87,6 +88,7 @@ def ended(children, seconds: float = 60.0) -> list[int]:
 
 def _begin(target, arguments, log: str, environment: dict[str, str]) -> None:
     torch.set_num_threads(1)
+    offline.stay()
     os.environ.update(environment)
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(file, 1)
@@ -100,8 +102,9 @@ def command(*words) -> None:
     cli.main()
 
 
-def learn(recipe: MCVD, out: Path, options: dict) -> None:
+def learn(recipe: MCVD, out: Path, options: dict, threads: int = 1) -> None:
     """A training in float32; process 0 prints step, loss and gradient of every step."""
+    torch.set_num_threads(threads)
     training.bf16_pays = lambda device: False
     card = Card("mcvd", "tiny", to_fields(recipe), seed=3, about={"data": "digits"})
     steps = [dataclasses.asdict(p) for p in training.train(recipe, MovingDigits("train"), out, card=card, **options)]

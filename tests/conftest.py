@@ -1,15 +1,17 @@
-"""Shared by all tests: one thread, and a recipe small enough to train in a second."""
+"""Shared by all tests: one thread, no network, and a recipe small enough to train in a second."""
 
 from dataclasses import replace
 
 import pytest
 import torch
 
+import offline
 from framefill.checkpoint import Card
 from framefill.recipes.mcvd import MCVD, TINY
 from framefill.recipes.recipe import to_fields
 
 torch.set_num_threads(1)
+offline.stay()
 
 
 @pytest.fixture

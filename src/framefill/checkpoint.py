@@ -8,6 +8,8 @@ silently. Files are written under a temporary name, flushed to disk and renamed.
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,13 +83,24 @@ def read(path: Path, *, device: str = "cpu") -> tuple[dict[str, Tensor], Card]:
     """The tensors and the card of a model file, after checking that every byte is as written."""
     card, digest = _open(path)
     try:
-        with safe_open(path, "pt") as file:
+        with _opened(path) as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (OSError, SafetensorError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged ({_reason(error)}); take another copy") from error
     if _digest(tensors, dataclasses.asdict(card)) != digest:
         raise CheckpointError(f"{path} is damaged: its checksum does not match its content; take another copy")
     return {name: t.to(device) for name, t in tensors.items()}, card
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The file as safetensors reads it, which takes names in UTF-8 only: any other is opened here, by its number."""
+    with path.open("rb") as raw, safe_open(path if _is_text(path) else f"/dev/fd/{raw.fileno()}", "pt") as file:
+        yield file
+
+
+def _is_text(path: Path) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in str(path))
 
 
 def _open(path: Path) -> tuple[Card, str]:
@@ -98,7 +111,7 @@ def _open(path: Path) -> tuple[Card, str]:
             header = int.from_bytes(raw.read(8), "little")
         if header > min(LARGEST_HEADER, path.stat().st_size):
             raise CheckpointError(f"{path} is not a framefill model: its header claims {header} bytes")
-        with safe_open(path, "pt") as file:
+        with _opened(path) as file:
             metadata = file.metadata() or {}
         words = json.loads(metadata["framefill"])
         digest = metadata["sha256"]

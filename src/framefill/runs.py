@@ -84,7 +84,9 @@ class Run:
             part.write_text(json.dumps(config, indent=1))
 
     def check_space(self, size: int) -> None:
-        """Raises Failed unless there is room for checkpoints of `size` bytes: the ones kept, and one being written."""
+        """Raises Failed unless checkpoints of `size` bytes can be written here: the ones kept, and one more."""
+        if not os.access(self.out / "checkpoints", os.W_OK):
+            raise Failed(f"{self.out} cannot be written to; allow it or choose another folder with -o")
         held = sum(path.stat().st_size for path in self._saved())
         # Beside them the averaged weights, a quarter of a checkpoint, twice.
         needed = round((KEPT + 1.5) * size) - held

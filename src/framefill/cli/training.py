@@ -97,8 +97,9 @@ def train(
             )  # fmt: skip
             last = _follow(loop, output, held_out, stop, quiet=quiet, tensorboard=tensorboard and ranks.main)
     if last and last.stopped and last.step < last.steps:
-        # Where another process got the signal, this one ends as if it had.
-        raise Stopped(stop.number or signal.SIGTERM, f"stopped at step {last.step}; run again to go on")
+        # Where another process got the signal, this one ends as if it had; one line is enough.
+        stopped = Stopped(stop.number or signal.SIGTERM, f"stopped at step {last.step}; run again to go on")
+        raise stopped if ranks.main else SystemExit(stopped.code)
     if ranks.main:
         _tell(output, last, as_json)
 
