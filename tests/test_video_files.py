@@ -20,7 +20,7 @@ from PIL import Image
 from framefill.errors import BadInput, MediaError
 from framefill.video import sources, stacks
 from framefill.video.clip import Clip, fit, from_tensor, to_tensor, with_channels
-from framefill.video.files import Writer, probe, read, read_clip
+from framefill.video.files import Plan, Writer, clock, probe, read, read_clip
 
 LOSSY = [".mp4", ".mov", ".mkv", ".webm"]
 ALL = [*LOSSY, ".gif", ".npy", ""]
@@ -643,33 +643,62 @@ def test_a_small_file_with_a_huge_picture_is_not_unpacked(tmp_path, side):
 
 @pytest.fixture(scope="module")
 def sound_files(tmp_path_factory):
+    """One whole file of every kind, by its name."""
     folder = tmp_path_factory.mktemp("sound")
     frames = np.random.default_rng(0).integers(0, 256, (6, 24, 32, 3), np.uint8)
     np.save(folder / "float.npy", frames / 255)
-    names = ["a.mp4", "a.webm", "a.gif", "a.npy"]
-    return [
-        (folder / "float.npy").read_bytes(),
-        *(write(folder / name, frames).read_bytes() for name in names),
-    ]
+    np.savez(folder / "a.npz", frames)
+    np.savez_compressed(folder / "b.npz", frames)
+    first, *others = map(Image.fromarray, frames)
+    first.save(folder / "a.tif", save_all=True, append_images=others)
+    first.save(folder / "a.png")
+    for name in ("a.mp4", "a.mkv", "a.webm", "a.gif", "a.npy", "a.h5"):
+        write(folder / name, frames)
+    write(folder / "b.mkv", frames, Plan(FPS, codec="ffv1"))
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def damaged(data, changes, early, keep):
+    data = bytearray(data)
+    reach = min(len(data) - 1, 600) if early else len(data) - 1  # headers are where the harm is
+    for place, value in changes:
+        data[int(place * reach)] = value
+    return data[: int(keep * len(data))]
+
+
+def read_or_refuse(path):
+    with suppress(MediaError):
+        assert all(frame.dtype == np.uint8 for frame in read(path, stop=50))
+        assert all(frame.dtype == np.uint16 for frame in read(path, stop=50, deep=True))
+        assert probe(path).fps > 0
+        assert clock(path).fps > 0
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    which=st.integers(0, 4),
+    which=st.integers(0, 11),
     changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=12),
     early=st.booleans(),
     keep=st.just(1.0) | st.floats(0, 1),
 )
+@pytest.mark.filterwarnings("ignore")
 def test_a_damaged_file_is_read_or_refused(tmp_path, sound_files, which, changes, early, keep):
-    data = bytearray(sound_files[which])
-    reach = min(len(data) - 1, 600) if early else len(data) - 1  # headers are where the harm is
-    for place, value in changes:
-        data[int(place * reach)] = value
-    path = tmp_path / ("fuzz" + [".npy", ".mp4", ".webm", ".gif", ".npy"][which])
-    path.write_bytes(data[: int(keep * len(data))])
-    with suppress(MediaError):
-        assert all(frame.dtype == np.uint8 for frame in read(path, stop=50))
-        assert probe(path).fps > 0
+    name = list(sound_files)[which]
+    path = tmp_path / f"fuzz-{name}"
+    path.write_bytes(damaged(sound_files[name], changes, early, keep))
+    read_or_refuse(path)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_two_thousand_damaged_files(tmp_path, sound_files):
+    rng = np.random.default_rng(0)
+    for number in range(2000):
+        name = list(sound_files)[number % len(sound_files)]
+        changes = list(zip(rng.random(number % 13), rng.integers(0, 256, number % 13), strict=True))
+        path = tmp_path / f"fuzz-{name}"
+        path.write_bytes(damaged(sound_files[name], changes, rng.random() < 0.5, 1 if number % 3 else rng.random()))
+        read_or_refuse(path)
 
 
 # Writing
