@@ -15,6 +15,7 @@ import torch
 
 import framefill
 from framefill import cli
+from framefill.signals import Stopped
 from framefill.video.digits import MovingDigits
 from framefill.video.files import Writer, probe, read_clip
 
@@ -329,15 +330,17 @@ def test_an_interrupted_command_goes_on_to_the_same_bytes(call, model, tmp_path,
     class Broken(deliver.Writer):
         def write(self, frame, time=None):
             if len(list((tmp_path / "b").glob(".*.journal"))) and Broken.left == 0:
-                raise KeyboardInterrupt
+                raise Stopped(2)
             Broken.left -= 1
             super().write(frame, time)
 
     Broken.left = 9
     with monkeypatch.context() as patch:
         patch.setattr(deliver, "Writer", Broken)
-        assert call("interpolate", path, "-m", model, "-o", tmp_path / "b" / "b.mp4")[0] == 130
+        code, _, err = call("interpolate", path, "-m", model, "-o", tmp_path / "b" / "b.mp4")
+        assert code == 130
     assert [p.suffix for p in (tmp_path / "b").iterdir()] == [".journal"]
+    assert "run the same command again" in err
     code, _, err = call("interpolate", path, "-m", model, "-o", tmp_path / "b" / "b.mp4")
     assert code == 0
     assert "went on from" in err

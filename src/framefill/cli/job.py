@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from framefill.cli.options import Options, load, positive, rate
 from framefill.errors import BadInput, FramefillError, MediaError
+from framefill.signals import Stopped
 
 if TYPE_CHECKING:
     from framefill.video.clock import Clock
@@ -181,8 +182,11 @@ def _journaled(model: "VideoModel", target: "Target", name: str) -> Any:
 
     @contextmanager
     def opened() -> Iterator["VideoModel"]:
-        with journal(target.folder / f".{target.stem}-{name}.journal") as kept:
-            yield replace(model, draw=kept.remembered(model.draw, model.window.current))
+        try:
+            with journal(target.folder / f".{target.stem}-{name}.journal") as kept:
+                yield replace(model, draw=kept.remembered(model.draw, model.window.current))
+        except Stopped as stopped:
+            raise Stopped(stopped.number, "stopped; run the same command again to go on") from None
         if kept.found:
             print(f"framefill: went on from {kept.found} blocks of an interrupted run", file=sys.stderr)
 

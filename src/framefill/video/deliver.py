@@ -1,5 +1,6 @@
 """Results as files: every sample as a video, the spread as another, and the previews that people look at first."""
 
+from array import array
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -90,8 +91,8 @@ def deliver(
     """
     target.check(samples, overwrite=overwrite)
     shown: list[Frames] = []
-    known: list[bool] = []
-    colours, crisp = [], []
+    known = bytearray()
+    colours, crisp = array("f"), array("f")  # a number per frame and sample: the only things that grow
     spread = target.beside("spread.mp4") if samples > 1 else None
     kept = list(range(samples))
     with ExitStack() as stack:
@@ -109,10 +110,11 @@ def deliver(
             if len(shown) < SHOWN:
                 shown.append(frame)
             known.append(given)
-            colours.append(mean_colour(frame))
-            crisp.append(sharpness(frame))
+            colours.extend(mean_colour(frame).ravel())
+            crisp.extend(sharpness(frame))
             each()
-        filled = Filled(np.stack(shown, 1), np.array(known[:SHOWN]), plan.fps)
+        flags = np.frombuffer(known, bool)
+        filled = Filled(np.stack(shown, 1), flags[:SHOWN], plan.fps)
         if keep and keep < samples:
             kept = sorted(filled.most_different(keep))
             for i in set(range(samples)) - set(kept):
@@ -125,11 +127,16 @@ def deliver(
         "sheet": str(sheet),
         "spread": str(spread) if spread else None,
         "frames": len(known),
-        "made": known.count(False),
+        "made": int((~flags).sum()),
         "copied": aboard.taken if aboard else [],
         "left_out": aboard.left if aboard else [],
-        "drift": drift(np.stack(colours, 1), np.stack(crisp, 1), np.array(known)),
+        "drift": drift(_over_time(colours, samples, len(known)), _over_time(crisp, samples, len(known))[..., 0], flags),
     }
+
+
+def _over_time(numbers: "array[float]", samples: int, frames: int) -> NDArray[np.float64]:
+    """(N, T, numbers of a frame) from what was noted frame by frame."""
+    return np.array(numbers).reshape(frames, samples, -1).swapaxes(0, 1)
 
 
 def _previews(filled: Filled, kept: list[int], target: Target) -> tuple[Path, Path]:
