@@ -390,3 +390,11 @@ def test_rates_and_codecs_that_make_no_sense(call, model, clip, tmp_path):
     refused(call("predict", clip, "--codec", "ffv1", *out), "give h264, av1, vp9")
     refused(call("predict", clip, "--most", 1e-6, *out), "raise the limit")
     assert not (tmp_path / "o.mp4").exists()
+
+
+def test_one_frame_has_nothing_between(call, model, tmp_path):
+    with Writer(tmp_path / "one.mp4", Fraction(25)) as writer:
+        writer.write(MovingDigits("test").sample(0, length=1, strides=(1,))[0])
+    refused(call("interpolate", tmp_path / "one.mp4", "-m", model, "-o", tmp_path / "o.mp4"), "has one frame")
+    assert not [p for p in tmp_path.iterdir() if p.suffix == ".mp4" and p.name != "one.mp4"]
+    assert call("predict", tmp_path / "one.mp4", "-m", model, "-o", tmp_path / "o.mp4", "--frames", 2)[0] == 0

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import tracemalloc
 from fractions import Fraction
 from itertools import pairwise
 
@@ -17,9 +18,9 @@ from framefill.diffusion.sample import DDIM
 from framefill.errors import BadInput, MediaError
 from framefill.video import files
 from framefill.video.clip import Clip, fit, from_tensor, to_bytes, to_tensor, to_words, visible
-from framefill.video.files import Plan, Writer, clock, probe, read_clip
+from framefill.video.files import Plan, Writer, clock, probe, read, read_clip
 from framefill.video.journal import journal
-from test_video_files import FPS, array, psnr, scene, write
+from test_video_files import FPS, array, encode, psnr, scene, write
 
 
 def deep_scene(length=6, height=48, width=64):
@@ -180,6 +181,39 @@ def test_ten_bits_are_finer_than_eight(tmp_path, codec):
 def test_plans_that_cannot_be(tmp_path, name, plan, words):
     with pytest.raises(MediaError, match=words):
         Writer(tmp_path / name, Plan(FPS, **plan))
+
+
+# Odd files
+
+
+def test_transparency_is_left_out(tmp_path):
+    frames = scene(3, 17, 23)
+    clear = np.concatenate([frames, np.full((3, 17, 23, 1), 90, np.uint8)], -1)
+    path = encode(tmp_path / "a.mkv", list(clear), pixel_format="bgra", given="rgba")
+    assert (array(path) == frames).all()
+
+
+def test_a_file_of_one_frame(tmp_path):
+    path = write(tmp_path / "a.mp4", scene(1, 32, 32))
+    assert len(array(path)) == 1
+    assert clock(path).at(0) == 0
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_frames_take_no_more_memory_than_ten_thousand(tmp_path):
+    def peak(length):
+        path = write(tmp_path / f"{length}.mp4", (picture for _ in range(length)))
+        tracemalloc.start()
+        assert clock(path).even
+        assert sum(1 for _ in read(path)) == length
+        high = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return high
+
+    picture = scene(1, 32, 32)[0]
+    peak(100)
+    small, large = peak(10_000), peak(100_000)
+    assert large - small < 100 * 90_000  # the clock notes a few numbers of every packet while it looks
 
 
 # Clocks

@@ -60,7 +60,7 @@ def interpolate(clip: Clips, /, options: Common = DEFAULTS, *, times: int = 2) -
         raise BadInput(f"--times must be 2 or more, got {times}")
 
     def work(model: "VideoModel", source: Input) -> "Iterable[Any]":
-        return model.stream(_spread_out(source.frames(), times), **_draw(options))
+        return model.stream(_spread_out(source, times), **_draw(options))
 
     Job(options, f"x{times}", work, (times,), speed=times, lasting=True).run(clip)
 
@@ -138,11 +138,15 @@ def _then_unknown(frames: Iterator[Any], count: int) -> Iterator[Any]:
     yield from [None] * count
 
 
-def _spread_out(frames: Iterator[Any], times: int) -> Iterator[Any]:
-    for i, frame in enumerate(frames):
-        if i:
+def _spread_out(source: Input, times: int) -> Iterator[Any]:
+    count = 0
+    for frame in source.frames():
+        if count:
             yield from [None] * (times - 1)
         yield frame
+        count += 1
+    if count == 1:
+        raise BadInput(f"{source.path} has one frame; interpolation needs two or more")
 
 
 def _whole(filled: "Filled") -> Iterator[Any]:
