@@ -13,14 +13,15 @@ from framefill.evaluate.cases import Case
 from framefill.evaluate.summary import Figure
 from framefill.video.sheet import contact_sheet
 
+LABELS = {"psnr": "PSNR, dB", "ssim": "SSIM", "crps": "CRPS, levels", "precision": "precision", "recall": "recall"}
 ARROWS = {"up": "↑", "down": "↓", "one": "→ 1"}
 COLUMNS = 16  # frames of a sheet
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #1d2433;
        background: #fff }
 table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto }
-th, td { text-align: left; padding: .3rem 1rem .3rem 0; border-bottom: 1px solid #d8dde6; white-space: nowrap }
-td.number { text-align: right; font-variant-numeric: tabular-nums } td.best { font-weight: 700 }
+th, td { text-align: right; padding: .3rem 1rem .3rem 0; border-bottom: 1px solid #d8dde6; white-space: nowrap }
+tr > :first-child { text-align: left } td.number { font-variant-numeric: tabular-nums } td.best { font-weight: 700 }
 img { max-width: 100%; border: 1px solid #d8dde6 } .warning { border-left: 4px solid #b45309; padding-left: .8rem }
 small { color: #5b6472 } dt { font-weight: 600 } dd { margin: 0 0 .4rem; overflow-wrap: anywhere }
 @media (prefers-color-scheme: dark) { body { color: #e6e9ef; background: #14171c } small { color: #9aa3b2 } }
@@ -48,8 +49,7 @@ def as_text(table: Sequence[Figure]) -> str:
     methods, scores = _axes(table)
     cells = [["", *methods]]
     for score in scores:
-        row = [f"{score} {ARROWS[next(f.better for f in table if f.score == score)]}"]
-        cells.append([*row, *(_cell(table, method, score) for method in methods)])
+        cells.append([_label(table, score), *(_cell(table, method, score) for method in methods)])
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     return "\n".join("  ".join(word.ljust(w) for word, w in zip(row, widths, strict=True)).rstrip() for row in cells)
 
@@ -64,8 +64,7 @@ def as_page(table: Sequence[Figure], card: dict[str, Any], warnings: Sequence[st
             f'<td class="number{" best" if method == best else ""}">{_cell(table, method, score)}</td>'
             for method in methods
         )
-        arrow = ARROWS[next(f.better for f in table if f.score == score)]
-        rows.append(f"<tr><td>{html.escape(score)} {arrow}</td>{cells}</tr>")
+        rows.append(f"<tr><td>{html.escape(_label(table, score))}</td>{cells}</tr>")
     said = "".join(f"<dt>{html.escape(k)}</dt><dd>{html.escape(_words(v))}</dd>" for k, v in card.items())
     warned = "".join(f'<p class="warning">{html.escape(line)}</p>' for line in warnings)
     shown = "".join(
@@ -77,7 +76,7 @@ def as_page(table: Sequence[Figure], card: dict[str, Any], warnings: Sequence[st
         f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>framefill: {html.escape(title)}</title><style>{STYLE}</style><h1>{html.escape(title)}</h1>"
         f"<table>{''.join(rows)}</table><p><small>Mean and 95 % interval over clips; ↑ higher is better, ↓ lower is "
-        f"better.</small></p>{warned}<h2>Protocol card</h2><dl>{said}</dl><h2>What was judged</h2>{shown}</html>\n"
+        f"better.</small></p>{warned}<h2>What was judged</h2>{shown}<h2>Protocol card</h2><dl>{said}</dl></html>\n"
     )
 
 
@@ -93,8 +92,17 @@ def _cell(table: Sequence[Figure], method: str, score: str) -> str:
     return f"{figure.value:.{digits}f} [{figure.low:.{digits}f}, {figure.high:.{digits}f}]"
 
 
+def _label(table: Sequence[Figure], score: str) -> str:
+    name, comma, rest = score.partition(", ")
+    better = next(f.better for f in table if f.score == score)
+    return f"{LABELS.get(name, name)}{comma}{rest} {ARROWS[better]}"
+
+
 def _best(table: Sequence[Figure], score: str) -> str:
+    """The method to print in bold: none where there is but one."""
     own = [f for f in table if f.score == score]
+    if len(own) < 2:
+        return ""
     distance = {"up": lambda f: -f.value, "down": lambda f: f.value, "one": lambda f: abs(f.value - 1)}
     return min(own, key=lambda f: distance[f.better](f)).method
 

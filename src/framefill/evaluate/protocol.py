@@ -22,7 +22,9 @@ class Protocol:
 
     `best` is how the best of N samples is chosen: by "each" score for itself, or one sample by its "psnr"; `binary`
     rounds grey frames to black and white before SSIM, and takes the luma of colour; `known` puts the known frames into
-    the clips of the Frechet video distance; `says` is all that in words.
+    the clips of the Frechet video distance; `pooled` compares all samples at once with the real clips, else Frechet
+    distances are means over samples, each of as many clips as there are real ones, so that methods with other numbers
+    of samples compare; `says` is all that in words.
     """
 
     name: str
@@ -31,19 +33,20 @@ class Protocol:
     best: Literal["each", "psnr"]
     binary: bool
     known: bool
+    pooled: bool
     says: str
 
 
 PROTOCOLS = {
     "mcvd": Protocol(
-        "mcvd", 256, 10, "each", True, True,
+        "mcvd", 256, 10, "each", True, True, True,
         "best of N chosen for every score by itself; SSIM of the luma, of moving digits rounded to black and white; "
-        "FVD of clips with their known frames",
+        "FVD of clips with their known frames, of all samples together and as the mean over single samples",
     ),
     "strict": Protocol(
-        "strict", 256, 10, "psnr", False, False,
+        "strict", 256, 10, "psnr", False, False, False,
         "means over N samples; best of N is one sample, that of the best PSNR, for all scores; FVD and FD of made "
-        "frames only; CRPS and spread-skill of all N",
+        "frames only, the mean over single samples; CRPS and spread-skill of all N",
     ),
 }  # fmt: skip
 

@@ -95,7 +95,7 @@ def _card(cases: Cases, protocol: Protocol, judges: Judges, seed: int) -> dict[s
         "seed": seed,
         "networks": _named(judges.clips) | _named(judges.pictures) | _named(judges.distances),
         "intervals": f"95 %, bootstrap over clips, {ROUNDS} rounds; Frechet distances {list(FRECHET_ROUNDS.values())} "
-        "rounds (up to 512 features, up to 2048), reflected; precision and recall 10 half samples",
+        "rounds (up to 512 features, up to 2048; over single samples fewer, 10 at least), reflected; precision and recall 10 half samples",
         "framefill": __version__,
     }
 

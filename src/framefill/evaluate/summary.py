@@ -97,19 +97,21 @@ def _distributions(
     kind: str, truth: NDArray[np.float64], made: NDArray[np.float64], protocol: Protocol, seed: int
 ) -> dict[str, Interval]:
     rounds = next((r for most, r in FRECHET_ROUNDS.items() if made.shape[-1] <= most), 10)
-    name = _named(kind)
-    found = {name: bootstrap(frechet_distance, truth, made, rounds=rounds, seed=seed, paired=True).reflected()}
-    if kind.startswith("clips:") and protocol.best == "each" and made.shape[1] > 1:
-        each: Callable[..., float] = lambda r, m: float(  # noqa: E731
-            np.mean([frechet_distance(r, m[:, n]) for n in range(m.shape[1])])
-        )
-        mean = bootstrap(each, truth, made, rounds=max(rounds // made.shape[1], 10), seed=seed, paired=True)
-        found[f"{name}, mean of single samples"] = mean.reflected()
+    name, samples = _named(kind), made.shape[1]
+    single = bootstrap(_of_single_samples, truth, made, rounds=max(rounds // samples, 10), seed=seed, paired=True)
+    found = {name: single.reflected()}
+    if protocol.pooled:
+        together = bootstrap(frechet_distance, truth, made, rounds=rounds, seed=seed, paired=True)
+        found = {name: together.reflected(), f"{name}, mean of single samples": single.reflected()}
     if kind.startswith("pictures:"):
         for score in ("precision", "recall"):
             one: Callable[..., float] = lambda r, m, score=score: getattr(precision_recall(r, m), score)  # noqa: E731
             found[score] = half_samples(one, truth, made, rounds=10, seed=seed, paired=True)
     return found
+
+
+def _of_single_samples(truth: NDArray[np.float64], made: NDArray[np.float64]) -> float:
+    return float(np.mean([frechet_distance(truth, made[:, n]) for n in range(made.shape[1])]))
 
 
 def _named(kind: str) -> str:
