@@ -94,8 +94,9 @@ def _card(cases: Cases, protocol: Protocol, judges: Judges, seed: int) -> dict[s
         "methods": list(cases.methods),
         "seed": seed,
         "networks": _named(judges.clips) | _named(judges.pictures) | _named(judges.distances),
-        "intervals": f"95 %, bootstrap over clips, {ROUNDS} rounds; Frechet distances {list(FRECHET_ROUNDS.values())} "
-        "rounds (up to 512 features, up to 2048; over single samples fewer, 10 at least), reflected; precision and recall 10 half samples",
+        "intervals": f"95 %, bootstrap over clips, {ROUNDS} rounds; Frechet distances reflected, "
+        f"{list(FRECHET_ROUNDS.values())} rounds (up to 512 features, up to 2048), over single samples fewer, at least "
+        "10; precision and recall 10 half samples",
         "framefill": __version__,
     }
 
