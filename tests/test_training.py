@@ -2,11 +2,6 @@
 
 import dataclasses
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -46,34 +41,6 @@ def test_a_continued_run_is_the_uninterrupted_run(small, card, tmp_path):
     rest = run(small, card, tmp_path / "parts", save_every=3)
     assert [p.step for p in rest] == [4, 5, 6, 7, 8]
     assert_same(final(tmp_path / "whole"), final(tmp_path / "parts"))
-
-
-def test_kill_minus_nine_loses_nothing(small, card, tmp_path):
-    """A child is killed at random moments until it ends; the result is that of a run left in peace."""
-    small = dataclasses.replace(small, steps=30)
-    card = dataclasses.replace(card, fields=to_fields(small))
-    run(small, card, tmp_path / "whole", save_every=4)
-    script = (
-        "import sys, torch; from pathlib import Path; from framefill import checkpoint, recipes, training\n"
-        "from framefill.recipes.recipe import from_fields; from framefill.video.digits import MovingDigits\n"
-        "import json; torch.set_num_threads(1); out = Path(sys.argv[1])\n"
-        "card = checkpoint.Card(**json.loads(sys.argv[2]))\n"
-        "recipe = from_fields(recipes.RECIPES['mcvd'], card.fields); print('ready', flush=True)\n"
-        "for p in training.train(recipe, MovingDigits('train'), out, card=card, save_every=4): print(p.step)\n"
-    )
-    words = json.dumps(dataclasses.asdict(card))
-    for kill_after in (0.15, 0.45, None):
-        child = subprocess.Popen(
-            [sys.executable, "-c", script, str(tmp_path / "killed"), words], stdout=subprocess.PIPE
-        )
-        assert child.stdout is not None
-        child.stdout.readline()
-        if kill_after:
-            time.sleep(kill_after)
-            os.kill(child.pid, signal.SIGKILL)
-        child.communicate(timeout=120)
-    assert child.returncode == 0
-    assert_same(final(tmp_path / "whole"), final(tmp_path / "killed"))
 
 
 def test_accumulation_changes_memory_not_mathematics(small, card, tmp_path):
