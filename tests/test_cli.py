@@ -398,3 +398,13 @@ def test_one_frame_has_nothing_between(call, model, tmp_path):
     refused(call("interpolate", tmp_path / "one.mp4", "-m", model, "-o", tmp_path / "o.mp4"), "has one frame")
     assert not [p for p in tmp_path.iterdir() if p.suffix == ".mp4" and p.name != "one.mp4"]
     assert call("predict", tmp_path / "one.mp4", "-m", model, "-o", tmp_path / "o.mp4", "--frames", 2)[0] == 0
+
+
+def test_names_that_are_too_long_or_change_the_terminal(call, model, clip, tmp_path):
+    long = tmp_path / f"{'x' * 245}.mp4"
+    shutil.copy(clip, long)
+    refused(call("predict", long, "-m", model, "-o", tmp_path / "out"), "give a short one")
+    assert call("predict", long, "-m", model, "-o", tmp_path / "out" / "short.mp4", "--frames", 2)[0] == 0
+    _, _, err = call("predict", tmp_path / "a\x1b[31m\nb.mp4", "-m", model)
+    assert "a\\x1b[31m b.mp4" in err
+    assert "\x1b" not in err

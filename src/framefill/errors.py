@@ -4,6 +4,8 @@ Everything framefill raises on purpose is a `FramefillError`; the command line p
 (bad usage or input) or 1 (`Failed`: the input was fine, the work did not finish). Anything else is a bug.
 """
 
+import re
+
 
 class FramefillError(Exception):
     """Base of every deliberate error. Its message is one clear line: what was given, what is allowed, what to do."""
@@ -27,3 +29,8 @@ class NotInstalled(BadInput):
 
 class Failed(FramefillError):
     """The request was valid, but the work could not be finished (training diverged, disk full)."""
+
+
+def one_line(error: FramefillError) -> str:
+    """The message of an error as one line: a file may be named with line breaks, or codes that change the terminal."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda code: f"\\x{ord(code[0]):02x}", " ".join(str(error).split()))

@@ -48,6 +48,11 @@ class Progress:
     saved: Path | None = None
     stopped: bool = False
 
+    @property
+    def planned(self) -> bool:
+        """Whether `steps` and `left` are known yet: with a budget they follow from the speed of the first steps."""
+        return self.steps < UNPLANNED
+
 
 class Lesson(nn.Module):
     """The loss of a recipe as a module, so that what wraps modules to spread them sees everything that is computed."""

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from framefill.errors import Failed, FramefillError
+from framefill.errors import Failed, FramefillError, one_line
 from framefill.signals import Stopped, listening
 
 
@@ -32,7 +32,7 @@ def main() -> None:
     except FramefillError as error:
         if debug:
             raise
-        print(f"framefill: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"framefill: {one_line(error)}", file=sys.stderr)
         sys.exit(1 if isinstance(error, Failed) else 2)
     except Stopped as stopped:
         print(f"framefill: {stopped}", file=sys.stderr)

@@ -66,6 +66,7 @@ def evaluate(
     """
     from framefill.cli.progress import bar
     from framefill.device import choose
+    from framefill.distributed import Ranks
     from framefill.evaluate import page, run
     from framefill.evaluate.protocol import PROTOCOLS
 
@@ -85,7 +86,8 @@ def evaluate(
             seed=seed, device=place,
         )  # fmt: skip
     judges = _judges(networks, clip_network, picture_network, distance_network, place)
-    with bar("evaluating", cases.count, of="clips", quiet=as_json) as each:
+    ranks = Ranks.here()
+    with bar("evaluating", len(ranks.mine(range(cases.count))), of="clips", quiet=as_json or not ranks.main) as each:
         result = run.evaluate(cases, chosen, judges, output, card=card, seed=seed, each=each)
     if result is None:
         print(f"parts are in {output / 'parts'}; the last process sums up", file=sys.stderr)

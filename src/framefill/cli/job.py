@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from framefill.cli.options import Options, load, positive, rate
-from framefill.errors import BadInput, FramefillError, MediaError
+from framefill.errors import BadInput, FramefillError, MediaError, one_line
 from framefill.signals import Stopped
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class Job:
                 result = self._one(Input(path, self.options), output, models, passing=True)
             except FramefillError as error:
                 failed.append(f"{path}: {error}")
-                print(f"framefill: {error}", file=sys.stderr)
+                print(f"framefill: {one_line(error)}", file=sys.stderr)
                 continue
             done += 1
             if result:

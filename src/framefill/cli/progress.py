@@ -67,7 +67,7 @@ def meter(what: str, *, quiet: bool = False) -> Iterator[Callable[[Any], None]]:
 
 
 def _words(p: Any) -> str:
-    if p.steps > 10**8:
+    if not p.planned:
         return f"loss {p.loss:.4f}, measuring the speed"
     left = f"{p.left / 3600:.1f} h" if p.left > 5400 else f"{p.left / 60:.0f} min" if p.left > 90 else f"{p.left:.0f} s"
     skipped = f", {p.skipped} steps skipped" if p.skipped else ""
@@ -81,6 +81,6 @@ def _training_lines(what: str, quiet: bool) -> Callable[[Any], None]:
         nonlocal last
         if not quiet and (time.monotonic() - last > 15 or p.step == p.steps):
             last = time.monotonic()
-            print(f"{what}: step {p.step}{f' of {p.steps}' if p.steps < 10**8 else ''}, {_words(p)}", file=sys.stderr)
+            print(f"{what}: step {p.step}{f' of {p.steps}' if p.planned else ''}, {_words(p)}", file=sys.stderr)
 
     return show

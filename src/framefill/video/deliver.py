@@ -1,5 +1,6 @@
 """Results as files: every sample as a video, the spread as another, and the previews that people look at first."""
 
+import os
 from array import array
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -24,6 +25,7 @@ Frames = NDArray[np.uint8]
 VIDEO = (".mp4", ".mov", ".mkv", ".webm", ".gif", ".npy", ".h5")
 PICTURES = ".png"
 SHOWN = 240  # frames of a preview: enough to judge, whatever the length of the video
+LONGEST = 200  # bytes of a name: file systems take 255, and unfinished files have longer names
 COLUMNS = 24  # frames of a contact sheet
 
 
@@ -67,6 +69,8 @@ class Target:
             ) from error
         paths = [self.video(i, samples) for i in range(samples)]
         paths += [self.beside(what) for what in ("sheet.png", "preview.gif", "spread.mp4")]
+        if max(len(os.fsencode(p.name)) for p in paths) > LONGEST:
+            raise MediaError(f"{self.stem}: is too long for the names of results; give a short one with -o NAME.mp4")
         there = [p for p in paths if p.exists()]
         if there and not overwrite:
             raise MediaError(f"{there[0]} exists; use --overwrite, or another name with -o")
