@@ -1,5 +1,7 @@
 """Guidance: algebra of the estimates, and what it makes of exact Gaussian data in every sampler."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -7,17 +9,24 @@ from torch import nn
 from framefill.arrays import Rng, expand
 from framefill.diffusion import guide
 from framefill.diffusion.denoiser import Denoiser
-from framefill.diffusion.guide import ClassifierFree, Clipped, Wrapper
+from framefill.diffusion.guide import ClassifierFree, Clipped, Limited, Wrapper
 from framefill.diffusion.noise import GaussianFreeField
 from framefill.diffusion.schedule import cosine
 from framefill.diffusion.target import V
+from framefill.errors import BadInput
 from gaussian import NOISES, SAMPLERS, SCHEDULES, gaussian, public, table, white
 
 T = torch.tensor([0.9, 0.5, 0.1], dtype=torch.float64)
 every_sampler = pytest.mark.parametrize("make", **table(SAMPLERS))
 every_schedule = pytest.mark.parametrize("process", **table(SCHEDULES))
 every_noise = pytest.mark.parametrize("noise", **table(NOISES))
-every_wrapper = pytest.mark.parametrize("wrap", [lambda m: ClassifierFree(m, 2.0), Clipped], ids=["free", "clipped"])
+WRAPPERS = {
+    "free": lambda m: ClassifierFree(m, 2.0),
+    "rescaled": lambda m: ClassifierFree(m, 2.0, rescale=0.7),
+    "limited": lambda m: Limited(ClassifierFree(m, 2.0), 0.1, 10.0),
+    "clipped": Clipped,
+}
+every_wrapper = pytest.mark.parametrize("wrap", **table(WRAPPERS))
 
 
 def close(a, b, tolerance=1e-12):
@@ -36,7 +45,7 @@ class Curved:
 
 
 def test_every_wrapper_is_here():
-    assert public(guide, Wrapper) == {"Wrapper", "ClassifierFree", "Clipped"}
+    assert public(guide, Wrapper) == {"Wrapper", "ClassifierFree", "Clipped", "Limited"}
 
 
 @every_wrapper
@@ -109,6 +118,76 @@ def test_guided_samples_do_not_depend_on_the_batch(make, noise):
     for i in range(4):
         alone = make(4)(model, torch.zeros_like(cond[:1]), cond[i : i + 1], Rng([i + 1]))
         assert torch.equal(alone[0], together[i])
+
+
+def spread(x):
+    return x.flatten(1).std(1, correction=0)
+
+
+def test_rescaling_gives_back_the_spread_of_the_condition_sample_by_sample():
+    x_t, cond, model = (
+        white(0, 3, 2, 5, 6),
+        white(1, 3, 2, 5, 6) * torch.tensor([1, 2, 4.0])[:, None, None, None],
+        Curved(),
+    )
+    plain, x_cond = ClassifierFree(model, 5.0)(x_t, T, cond), model(x_t, T, cond)
+    assert (spread(plain) / spread(x_cond) - 1).abs().min() > 0.1
+    assert torch.equal(ClassifierFree(model, 5.0, rescale=0.0)(x_t, T, cond), plain)
+    full = ClassifierFree(model, 5.0, rescale=1.0)(x_t, T, cond)
+    close(spread(full), spread(x_cond))
+    close(full / plain, (spread(x_cond) / spread(plain))[:, None, None, None].expand_as(plain))
+    close(ClassifierFree(model, 5.0, rescale=0.7)(x_t, T, cond), 0.7 * full + 0.3 * plain)
+    close(ClassifierFree(model, 5.0, rescale=0.7)(x_t[1:2], T[1:2], cond[1:2])[0], (0.7 * full + 0.3 * plain)[1])
+    # Scale 1 has the right spread already; an estimate without spread has no scale to be right or wrong.
+    close(ClassifierFree(model, 1.0, rescale=1.0)(x_t, T, cond), x_cond)
+    flat = torch.ones(3, 1, 2, 2, dtype=torch.float64)
+    assert ClassifierFree(model, 3.0, rescale=1.0)(0 * flat, T, 0 * flat).eq(flat).all()
+
+
+@pytest.mark.parametrize("process", [cosine(), SCHEDULES["edm"], SCHEDULES["flow"]], ids=["cosine", "edm", "flow"])
+def test_guidance_is_limited_to_its_levels(process):
+    x_t, cond, model = white(2, 5, 1, 4, 4), white(3, 5, 1, 4, 4), Curved(process)
+    t = torch.tensor([0.01, 0.3, 0.5, 0.7, 1.0], dtype=torch.float64)
+    alpha, sigma = process(t)
+    free = ClassifierFree(model, 3.0)
+    guided, plain = free(x_t, t, cond), model(x_t, t, cond)
+    low, high = (float(sigma[i] / alpha[i]) for i in (1, 3))
+    mixed = Limited(free, low, high)(x_t, t, cond)
+    for i, inside in enumerate([False, False, True, True, False]):
+        assert torch.equal(mixed[i], (guided if inside else plain)[i])
+        model.calls.clear()
+        alone = Limited(free, low, high)(x_t[i : i + 1], t[i : i + 1], cond[i : i + 1])
+        close(alone[0], mixed[i])
+        assert [len(x) for x, _, _ in model.calls] == [2 if inside else 1], "no call is wasted"
+    assert torch.equal(Limited(free)(x_t, t, cond), guided)
+
+
+@pytest.mark.parametrize("rescale", [-0.1, 1.1, math.nan])
+def test_bad_rescaling_is_refused(rescale):
+    with pytest.raises(BadInput, match=rf"rescale must lie in \[0, 1\] .*got {rescale}"):
+        ClassifierFree(Curved(), 2.0, rescale=rescale)
+
+
+@pytest.mark.parametrize("scale", [math.inf, math.nan])
+def test_a_scale_that_is_no_number_is_refused(scale):
+    with pytest.raises(BadInput, match=f"scale of guidance must be finite .*got {scale}"):
+        ClassifierFree(Curved(), scale)
+
+
+def test_guidance_without_a_condition_is_refused():
+    with pytest.raises(BadInput, match="needs a condition, got None"):
+        ClassifierFree(Curved(), 2.0)(white(0, 3, 1, 2, 2), T, None)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (1.0, 1.0), (2.0, 1.0), (math.nan, 1.0), (0.0, math.nan)])
+def test_levels_that_are_no_interval_are_refused(low, high):
+    with pytest.raises(BadInput, match="need 0 <= low < high"):
+        Limited(Clipped(Curved()), low, high)
+
+
+def test_only_a_guidance_is_limited():
+    with pytest.raises(BadInput, match="only a guidance can be limited, got Curved"):
+        Limited(Curved())
 
 
 @pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (0.0, 0.25)])
