@@ -30,7 +30,7 @@ class ClassifierFree(Wrapper):
 
     `null(cond)` is the condition that says nothing, which training must have shown the model. Both estimates come
     from one call on a doubled batch. Large scales give estimates of too large a spread; `rescale` in [0, 1] brings a
-    share of it back to that of x_cond, sample by sample (Lin et al. 2024, eq. 15 and 16; they like 0.7).
+    share of it back to that of x_cond, sample by sample (Lin et al. 2024, section 3.4; they take 0.7).
 
     Paper: Lin et al. rescale what the network answers, a velocity; here it is the clean estimate, whatever the target.
     """
@@ -71,8 +71,8 @@ class ClassifierFree(Wrapper):
 class Limited(Wrapper):
     """A guidance that acts at noise levels low < sigma / alpha <= high only; elsewhere the model inside it is asked.
 
-    At high noise guidance drives all samples to one, at low noise it does nothing but cost (Kynkaanniemi et al. 2024,
-    eq. 6). sigma / alpha is EDM's sigma for data of unit scale, whatever the schedule.
+    At high noise guidance drives all samples to one, at low noise it does nothing but cost (Kynkaanniemi et al.
+    2024). sigma / alpha is EDM's sigma for data of unit scale, whatever the schedule.
     """
 
     def __init__(self, guided: Wrapper, low: float = 0.0, high: float = math.inf):
