@@ -263,6 +263,15 @@ def test_conjugate_gradients_solve_each_sample_for_itself():
     assert not u[3].any()
 
 
+def test_a_solved_system_asks_for_nothing_more():
+    # One distinct eigenvalue, one step; three, three: each may be a backward pass through a network.
+    for scales, wanted in (([2.0, 2, 2, 2], 1), ([1.0, 2, 3, 3], 3)):
+        asked = []
+        gain = torch.tensor(scales, dtype=torch.float64)
+        conjugate_gradients(lambda v, gain=gain, asked=asked: asked.append(v) or gain * v, white(2, 3, 4), 50)
+        assert len(asked) == wanted
+
+
 def test_conjugate_gradients_stop_where_a_system_has_no_answer():
     # Zero, negative, and singular with a right-hand side outside its range: finite answers, the good sample unharmed.
     systems = torch.stack([torch.diag(torch.tensor(d)) for d in ([1.0, 2, 3], [0, 0, 0], [-1, -2, -3], [1, 2, 0])])
