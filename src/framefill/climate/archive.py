@@ -115,7 +115,7 @@ def open_archive(place: Path | str, variables: Sequence[Variable | str], *, like
 
 def _open(name: str) -> "xr.Dataset":
     xr = need("xarray")
-    dates = {"decode_times": xr.coders.CFDatetimeCoder(use_cftime=True), "chunks": {}}
+    dates = {"decode_times": xr.coders.CFDatetimeCoder(use_cftime=True), "cache": False}
     if "://" in name:
         return xr.open_dataset(name, engine="zarr", **dates)
     place = Path(name)
@@ -129,6 +129,7 @@ def _open(name: str) -> "xr.Dataset":
 
 
 def _folder(place: Path, dates: dict[str, Any]) -> "xr.Dataset":
+    dates = {"decode_times": dates["decode_times"], "chunks": {}}  # only dask joins files without reading them
     files = sorted(p for p in place.iterdir() if p.suffix in (".nc", ".nc4", ".cdf") and not p.name.startswith("."))
     if not files:
         raise MediaError(f"{place} is a folder without NetCDF files and is no Zarr store; give one of these")

@@ -59,8 +59,9 @@ def step_of(times: Sequence[Time]) -> Step:
     months = np.diff([_month(t) for t in times])
     size, count = _commonest(seconds)
     month, month_count = _commonest(months)
-    # fields of one length in a calendar of unequal months have a commonest step of seconds too, but a rarer one
-    if month >= 1 and (month_count > count or (month_count == count and month >= 12)):
+    # equal steps may be months as well (a 360-day calendar, years without leap days): then the day stays the same
+    same_day = len({t.day for t in times}) == 1
+    if month >= 1 and (month_count > count or (month_count == count and same_day)):
         return Step(months=int(month))
     return Step(seconds=float(size))
 
