@@ -1,5 +1,7 @@
 """Fields at the door: any order of axes, calendars, files, and every bad input as one line."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,7 @@ from framefill.climate.archive import open_archive  # noqa: E402
 from framefill.climate.calendars import Step, following, gaps, step_of, stretches  # noqa: E402
 from framefill.climate.fields import Variable, describe, times_of, to_dataset, to_tensor  # noqa: E402
 from framefill.climate.grid import RADIUS, grid_of  # noqa: E402
-from framefill.climate.write import provenance, with_cells, write  # noqa: E402
+from framefill.climate.write import provenance, write  # noqa: E402
 
 NORTH = np.linspace(-75, 75, 6)
 EAST = np.arange(0, 360, 45.0)
@@ -197,8 +199,8 @@ def test_a_round_trip_keeps_numbers_axes_calendar_and_names(tmp_path, suffix):
     ensemble = torch.cat([x, x + 1, x - 1])
     ensemble[0, 0, 0, 0, 0] = torch.nan
     about = provenance(model="abc", seed=7, members=3, source="in.nc", past={"history": "made", "title": "t"})
-    out = with_cells(to_dataset(ensemble, following(times_of(made.time)[-1], spec.step, 5), spec, layout),
-                     spec.grid, layout).assign_attrs(about)  # fmt: skip
+    ahead = following(times_of(made.time)[-1], spec.step, 5)
+    out = to_dataset(ensemble, ahead, spec, layout).assign_attrs(about)
     path = write(out, tmp_path / f"out{suffix}")
     archive = open_archive(path, ("tas", "pr"), like=spec)
     back, valid, times = archive.read(0, 5)
@@ -222,6 +224,57 @@ def test_a_round_trip_keeps_numbers_axes_calendar_and_names(tmp_path, suffix):
     write(out.isel(member=[0]), path, overwrite=True)
     assert open_archive(path, ["tas"]).dataset.sizes["member"] == 1
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_attributes_name_no_variables_that_are_not_there():
+    x, _, spec, layout = tensor(dataset(grid_mapping="crs", cell_measures="area: areacella", long_name="warmth"))
+    out = to_dataset(x, days(5), spec, layout)
+    assert out.tas.attrs == {"units": "K", "cell_methods": "time: mean", "long_name": "warmth"}
+    assert out.lat.attrs["bounds"] in out.coords
+
+
+def test_coordinates_have_no_fill_value(tmp_path):
+    x, _, spec, layout = tensor(dataset())
+    path = write(to_dataset(x, days(5), spec, layout), tmp_path / "x.nc")
+    with xr.open_dataset(path, engine="h5netcdf", decode_cf=False) as raw:
+        assert [n for n in raw.variables if "_FillValue" in raw[n].attrs] == ["tas", "pr"]
+        assert raw.time.attrs["calendar"] == "360_day"
+        assert raw.time.attrs["units"].startswith("days since 1990-01-01")
+
+
+def test_a_store_that_cannot_be_exchanged_stays(tmp_path, monkeypatch):
+    path = write(dataset(), tmp_path / "x.zarr")
+    replace = Path.replace
+
+    def stuck(self, target):
+        if self.suffix == ".part":
+            raise OSError(13, "Permission denied")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", stuck)
+    with pytest.raises(Failed, match="Permission denied"):
+        write(dataset() + 1, path, overwrite=True)
+    assert open_archive(path, ["tas"]).read(0, 1).values[0, 0, 0, 0, 0] == -75
+    assert [p.name for p in tmp_path.iterdir()] == ["x.zarr"]
+    (tmp_path / "y.zarr").write_text("a file")
+    with pytest.raises(BadInput, match="a Zarr store is a folder"):
+        write(dataset(), tmp_path / "y.zarr", overwrite=True)
+
+
+def test_old_netcdf_is_read(tmp_path):
+    dataset().to_netcdf(tmp_path / "x.nc", format="NETCDF3_CLASSIC", engine="netcdf4")
+    assert torch.equal(open_archive(tmp_path / "x.nc", ["tas"]).read(0, 5).values, tensor(dataset(), ["tas"])[0])
+
+
+def test_a_window_reads_its_own_chunks_and_a_damaged_one_is_one_line(tmp_path):
+    dataset().chunk(time=1).to_zarr(tmp_path / "x.zarr", consolidated=False)
+    chunk = tmp_path / "x.zarr" / "tas" / "c" / "3" / "0" / "0"
+    chunk.write_bytes(chunk.read_bytes()[:9])
+    archive = open_archive(tmp_path / "x.zarr", ["tas"])
+    assert torch.equal(archive.read(0, 3).values, tensor(dataset(), ["tas"])[0][:, :3])
+    with pytest.raises(MediaError, match="cannot be read: the file is damaged") as error:
+        archive.read(2, 2)
+    line(error)
 
 
 def test_what_cannot_be_written_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):

@@ -10,9 +10,11 @@ import pytest
 
 from framefill.climate.archive import open_archive
 from framefill.climate.baselines import BASELINES, Climatology, Detrended, LinearInverse, Persistence, TrendAR1
+from framefill.climate.fields import to_dataset
 from framefill.climate.leakage import Stretch, check_split, digest, identical_stretches
 from framefill.climate.samples import A1B, E1
 from framefill.climate.scores import hindcast, score, truth
+from framefill.climate.write import write
 from framefill.errors import BadInput, NotInstalled
 from framefill.metrics.distribution import bootstrap
 
@@ -213,6 +215,16 @@ def test_real_fields_are_read_as_they_are(temperatures):
     assert spec.grid.shape == (37, 49)
     assert not spec.grid.periodic
     spec.check(temperatures[1].spec)
+
+
+def test_real_fields_come_back_from_a_file(temperatures, tmp_path):
+    archive = temperatures[0]
+    values, _, times = archive.read(230, 10)
+    path = write(to_dataset(values, times, archive.spec, archive.layout), tmp_path / "out.nc")
+    again = open_archive(path, ["air_temperature"], like=archive.spec)
+    assert again.times == times
+    assert np.array_equal(again.read(0, 10).values, values)
+    assert again.dataset.air_temperature.attrs["Model scenario"] == "A1B"
 
 
 def test_the_two_scenarios_are_one_run_until_1999(temperatures):

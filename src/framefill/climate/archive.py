@@ -117,6 +117,7 @@ def _open(name: str) -> "xr.Dataset":
     xr = need("xarray")
     dates = {"decode_times": xr.coders.CFDatetimeCoder(use_cftime=True), "cache": False}
     if "://" in name:
+        need("zarr")
         return xr.open_dataset(name, engine="zarr", **dates)
     place = Path(name)
     if not place.exists():
@@ -124,6 +125,7 @@ def _open(name: str) -> "xr.Dataset":
     if place.is_file():
         return xr.open_dataset(place, engine=_engine(place), **dates)
     if any((place / mark).exists() for mark in ("zarr.json", ".zgroup", ".zmetadata")):
+        need("zarr")
         return xr.open_dataset(place, engine="zarr", consolidated=False, **dates)
     return _folder(place, dates)
 
@@ -145,6 +147,7 @@ def _engine(file: Path) -> str:
         head = opened.read(8)
     for magic, engine in ENGINES.items():
         if head.startswith(magic):
+            need("netCDF4" if engine == "netcdf4" else engine)
             return engine
     raise MediaError(f"{file} is not a NetCDF file: it begins with {head!r}; GRIB can be converted by cdo -f nc4 copy")
 

@@ -30,6 +30,8 @@ AXES = {
     "member": {"standard_name": ("realization",), "name": ("member", "realization", "ensemble", "number")},
 }  # fmt: skip
 
+LINKS = ("grid_mapping", "ancillary_variables", "cell_measures", "coordinates", "bounds")  # name other variables
+
 
 @dataclass(frozen=True)
 class Variable:
@@ -146,7 +148,10 @@ def to_tensor(dataset: "xr.Dataset", spec: FieldSpec, layout: Layout) -> tuple[T
 
 
 def to_dataset(x: Tensor, times: Sequence[Time], spec: FieldSpec, layout: Layout) -> "xr.Dataset":
-    """A dataset of `x` (B, T, C, H, W) with axes (member, time, latitude, longitude), coordinates as in the file."""
+    """A dataset of `x` (B, T, C, H, W) with axes (member, time, latitude, longitude), coordinates as in the file.
+
+    It has the edges of the cells as CF bounds, and of the variables' attributes those that do not name other variables.
+    """
     xr = need("xarray")
     B, T, C, H, W = x.shape
     if (len(times), len(spec.variables), *spec.grid.shape) != (T, C, H, W):
@@ -157,14 +162,28 @@ def to_dataset(x: Tensor, times: Sequence[Time], spec: FieldSpec, layout: Layout
     values = x.detach().cpu().numpy()[..., np.argsort(layout.rows), :][..., np.argsort(layout.columns)]
     north, east = str(layout.latitude.dims[0]), str(layout.longitude.dims[0])
     axes = ("member", layout.time, north, east)
-    fields = {
-        v.name: (axes, values[:, :, i], {**layout.about[v.name], "units": v.unit}) for i, v in enumerate(spec.variables)
-    }
+    about = {v.name: {k: a for k, a in layout.about[v.name].items() if k not in LINKS} for v in spec.variables}
+    fields = {v.name: (axes, values[:, :, i], about[v.name]) for i, v in enumerate(spec.variables)}
     made = xr.Dataset(fields, {"member": np.arange(B, dtype=np.int32), layout.time: list(times)})
     made = made.assign_coords({c.name: (c.dims, c.values, c.attrs) for c in (layout.latitude, layout.longitude)})
     made["member"].attrs = {"standard_name": "realization", "long_name": "member of the ensemble", "units": "1"}
     made[layout.time].attrs = {"standard_name": "time", "axis": "T"}
     made[layout.time].encoding = {k: v for k, v in layout.encoding.items() if k in ("units", "calendar")}
+    return _with_cells(made, spec.grid, layout)
+
+
+def _with_cells(made: "xr.Dataset", grid: Grid, layout: Layout) -> "xr.Dataset":
+    """The dataset with the edges of its cells, in the order of the file."""
+    pairs = ((layout.latitude, grid.latitude, grid.latitude_edges, layout.rows),
+             (layout.longitude, grid.longitude, grid.longitude_edges, layout.columns))  # fmt: skip
+    for coordinate, centres, edges, order in pairs:
+        name = str(coordinate.name)
+        bounds = np.stack([edges[:-1], edges[1:]], axis=1)
+        # a file counts its longitudes from -180 or from 0, and its cells have to lie around them
+        turn = 360 * np.round((np.asarray(coordinate.values, np.float64)[order] - np.array(centres)) / 360)
+        bounds = (bounds + turn[:, None])[np.argsort(order)]
+        made = made.assign_coords({f"{name}_bnds": ((coordinate.dims[0], "bnds"), bounds)})
+        made[name].attrs = {**coordinate.attrs, "bounds": f"{name}_bnds"}
     return made
 
 

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any
 from framefill import __version__
 from framefill.atomic import replacing
 from framefill.climate.extra import need
-from framefill.climate.fields import Layout
-from framefill.climate.grid import Grid
 from framefill.errors import BadInput, Failed
 
 if TYPE_CHECKING:
@@ -41,24 +39,6 @@ def provenance(
     }  # fmt: skip
 
 
-def with_cells(dataset: "xr.Dataset", grid: Grid, layout: Layout) -> "xr.Dataset":
-    """The dataset with the edges of its cells as CF bounds, in the order of the file."""
-    import numpy as np
-
-    made = dataset
-    pairs = ((layout.latitude, grid.latitude, grid.latitude_edges, layout.rows),
-             (layout.longitude, grid.longitude, grid.longitude_edges, layout.columns))  # fmt: skip
-    for coordinate, centres, edges, order in pairs:
-        name = str(coordinate.name)
-        bounds = np.stack([edges[:-1], edges[1:]], axis=1)
-        # a file counts its longitudes from -180 or from 0, and its cells have to lie around them
-        turn = 360 * np.round((np.asarray(coordinate.values, np.float64)[order] - np.array(centres)) / 360)
-        bounds = (bounds + turn[:, None])[np.argsort(order)]
-        made = made.assign_coords({f"{name}_bnds": ((coordinate.dims[0], "bnds"), bounds)})
-        made[name].attrs = {**coordinate.attrs, "bounds": f"{name}_bnds"}
-    return made
-
-
 def write(dataset: "xr.Dataset", path: Path, *, overwrite: bool = False) -> Path:
     """Writes a dataset to NetCDF (.nc, .nc4) or Zarr (.zarr) by the name's ending, and gives the path.
 
@@ -71,7 +51,9 @@ def write(dataset: "xr.Dataset", path: Path, *, overwrite: bool = False) -> Path
     if not path.parent.is_dir():
         raise BadInput(f"there is no folder {path.parent}; make it first")
     need("xarray")
-    made = dataset.assign_attrs({"Conventions": CONVENTIONS, **dataset.attrs})
+    made = dataset.copy().assign_attrs({"Conventions": CONVENTIONS, **dataset.attrs})
+    for name in made.coords:  # CF knows no missing values there, xarray would mark them
+        made[name].encoding = {**made[name].encoding, "_FillValue": None}
     if path.suffix == ".zarr":
         _write_folder(made, path)
     else:
@@ -85,17 +67,30 @@ def write(dataset: "xr.Dataset", path: Path, *, overwrite: bool = False) -> Path
 
 
 def _write_folder(dataset: "xr.Dataset", path: Path) -> None:
+    if path.is_file():
+        raise BadInput(f"{path} is a file, and a Zarr store is a folder; choose another name")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    aside = path.with_name(f".{path.name}.{os.getpid()}.old")
     try:
         dataset.to_zarr(temporary, mode="w", consolidated=False)
-        if path.exists():
-            path.replace(aside)
-        temporary.replace(path)
+        _exchange(temporary, path)
     except OSError as error:
         raise Failed(
             f"cannot write {path}: {error.strerror or error}; free some space or choose another place"
         ) from error
     finally:
-        for leftover in (temporary, aside):
-            shutil.rmtree(leftover, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _exchange(new: Path, path: Path) -> None:
+    """Puts the folder `new` at `path`; what was there goes when that is done, or comes back."""
+    if not path.exists():
+        new.replace(path)
+        return
+    aside = path.with_name(f".{path.name}.{os.getpid()}.old")
+    path.replace(aside)
+    try:
+        new.replace(path)
+    except OSError:
+        aside.replace(path)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
