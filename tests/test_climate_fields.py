@@ -452,11 +452,35 @@ def test_bad_files_are_one_line(tmp_path):
         open_archive(tmp_path / "none.nc", ["tas"])
     with pytest.raises(MediaError, match="folder without NetCDF"):
         open_archive(tmp_path / "empty", ["tas"])
-    with pytest.raises(MediaError, match="the store does not answer") as error:
-        open_archive("http://127.0.0.1:9/store.zarr", ["tas"])
-    line(error)
     with pytest.raises(BadInput, match=r"good.nc: there is no variable ta;"):
         open_archive(tmp_path / "good.nc", ["ta"])
+
+
+def test_a_store_that_does_not_answer_is_one_line(monkeypatch):
+    with pytest.raises(MediaError, match=r"the store does not answer|need a package that is not here") as error:
+        open_archive("http://127.0.0.1:9/store.zarr", ["tas"])
+    line(error)
+
+    def refused(*_, **__):
+        raise ConnectionError("Cannot connect to host climate.example:443\n[Connect call failed]")
+
+    monkeypatch.setattr(xr, "open_dataset", refused)
+    with pytest.raises(MediaError, match=r"the store does not answer \(Cannot connect.*\); check the address") as error:
+        open_archive("https://climate.example/store.zarr", ["tas"])
+    line(error)
+
+    def absent(*_, **__):
+        raise ImportError("Install s3fs to access S3")
+
+    monkeypatch.setattr(xr, "open_dataset", absent)
+    with pytest.raises(MediaError, match="need a package that is not here"):
+        open_archive("s3://bucket/store.zarr", ["tas"])
+
+
+def test_a_store_with_an_address_is_read():
+    dataset().to_zarr("memory://framefill-test.zarr", consolidated=True, zarr_format=2)
+    archive = open_archive("memory://framefill-test.zarr", ["tas"])
+    assert torch.equal(archive.read(1, 2).values, tensor(dataset(), ["tas"])[0][:, 1:3])
 
 
 def test_a_calendar_that_nobody_knows(tmp_path):

@@ -172,6 +172,8 @@ def _advice(name: str, text: str) -> str:
             "its time has units or a calendar that are not understood; calendars are "
             f"{', '.join(CALENDARS)}, units such as 'days since 1900-01-01' ({short})"
         )
+    if "://" in name and "install" in lower:
+        return f"addresses of this kind need a package that is not here ({short}); install it, or copy the store here"
     if "://" in name:
         return f"the store does not answer ({short}); check the address and the network, or copy it here"
     return f"the file is damaged or not complete ({short}); copy it again"
