@@ -127,15 +127,24 @@ class Interval:
 
 
 def bootstrap(
-    statistic: Callable[..., float], *samples: NDArray, rounds: int = 1000, seed: int = 0, paired: bool = False
-) -> Interval:
+    statistic: Callable[..., float], *samples: NDArray, rounds: int = 1000, seed: int = 0, paired: bool = False,
+    block: int = 1,
+) -> Interval:  # fmt: skip
     """The interval of `statistic(*samples)` when every sample is drawn anew from itself, with replacement.
 
     Samples are drawn along their first axis (clips), each by itself or, `paired`, with the same indices. For means; not
-    for neighbours, which a point drawn twice breaks: for those see `half_samples`. Raises BadInput for fewer than two
-    items, pairs of unequal length, or no rounds.
+    for neighbours, which a point drawn twice breaks: for those see `half_samples`. Items that follow each other in time
+    and resemble their neighbours are drawn in runs of `block` around a circle (Politis and Romano 1992). Raises
+    BadInput for fewer than two items, pairs of unequal length, no rounds, or a block of none.
     """
-    return _interval(statistic, samples, rounds, seed, paired, lambda rng, n: rng.integers(n, size=n))
+    if block < 1:
+        raise BadInput(f"blocks of {block}; give 1 for items that are independent, more for neighbours in time")
+    return _interval(statistic, samples, rounds, seed, paired, lambda rng, n: _blocks(rng, n, block))
+
+
+def _blocks(rng: np.random.Generator, n: int, block: int) -> NDArray[np.int64]:
+    starts = rng.integers(n, size=-(-n // block))
+    return ((starts[:, None] + np.arange(block)).ravel()[:n]) % n
 
 
 def half_samples(

@@ -1,0 +1,1 @@
+"""Climate fields: xarray at the door, tensors inside, simple forecasts to beat, and files that others can read."""
