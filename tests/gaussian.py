@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from framefill.diffusion import noise, sample, schedule, target, weight
+from framefill.diffusion import langevin, noise, sample, schedule, target, weight
 
 NOISES = {
     "white": noise.White(),
@@ -63,7 +63,11 @@ ANCESTRAL = {
     "ddim half": lambda n: sample.DDIM(n, eta=0.5),
     "ddim full": lambda n: sample.DDIM(n, eta=1.0),
 }
-SAMPLERS = {**DETERMINISTIC, **ANCESTRAL}
+EXCHANGING = {
+    "langevin": lambda n: langevin.Langevin(n, rate=0.1),
+    "consistent": lambda n: langevin.Consistent(n, rate=0.1),
+}
+SAMPLERS = {**DETERMINISTIC, **ANCESTRAL, **EXCHANGING}
 
 
 def table(members: dict) -> dict:

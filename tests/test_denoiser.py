@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from framefill.arrays import Rng
-from framefill.diffusion.denoiser import Denoiser, angle_label, table_label
+from framefill.diffusion.denoiser import Denoiser, angle_label, blind_label, table_label, unscaled
 from framefill.diffusion.noise import GaussianFreeField, White
 from framefill.diffusion.schedule import levels
 from framefill.diffusion.target import Eps, Residual, V, X
@@ -167,6 +167,16 @@ def test_labels_at_the_ends():
     k = torch.arange(1, 1001, dtype=torch.float64)
     # The published program counts backwards: entry 1000, the most noise, has label 0.
     torch.testing.assert_close(table_label(k / 1000, k, k), 1000 - k, atol=1e-10, rtol=0)
+
+
+def test_an_unconditional_score_sees_the_noise_level_in_its_input_only():
+    # s(x, sigma) = -eps(x) / sigma (thesis 001, eq. 2.5.8): one function of x_t for all levels.
+    process, network, x_t = SCHEDULES["smld"], Bent(), white(5, 3, 2, 5, 6)
+    model = Denoiser(network, process, Eps(), label=blind_label, scaling=unscaled)
+    _, sigma = (v[:, None, None, None] for v in process(TIMES))
+    torch.testing.assert_close(model(x_t, TIMES), x_t - sigma * torch.tanh(1.3 * x_t), atol=1e-9, rtol=1e-9)
+    assert torch.equal(network.seen[0], x_t)
+    assert network.seen[1].tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("label", [angle_label, table_label])
