@@ -24,13 +24,16 @@ SCHEDULES = {
     "cosine 20": schedule.cosine(-20, 20),
     "cosine 10": schedule.cosine(-10, 10),
     "ddpm": schedule.ddpm(),
+    "latent": schedule.latent(),
+    "iddpm": schedule.iddpm(),
+    "vp": schedule.vp(),
     "edm": schedule.edm(),
     "smld": schedule.smld(),
     "smld levels": schedule.smld(levels=257),
     "flow": schedule.flow(),
     "shifted": schedule.shifted(schedule.cosine(-16, 12), 2.5),
 }
-PRESERVING = ["cosine 20", "cosine 10", "ddpm", "shifted"]  # alpha^2 + sigma^2 = 1
+PRESERVING = ["cosine 20", "cosine 10", "ddpm", "latent", "iddpm", "vp", "shifted"]  # alpha^2 + sigma^2 = 1
 EXPLODING = ["edm", "smld", "smld levels"]  # alpha = 1
 TARGETS = {
     "x": target.X(),

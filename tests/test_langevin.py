@@ -101,7 +101,8 @@ def test_between_no_noise_and_the_ancestral_noise_it_is_ddim(process):
         gamma = math.exp(s.log_ratio - t.log_ratio)
         for power, eta in ((1, 0.0), (2, 1.0)):
             mine = step(Consistent(1, rate=1 - gamma**-power), data, x, t, s, z)
-            torch.testing.assert_close(mine, step(DDIM(1, eta=eta), data, x, t, s, z), atol=1e-6, rtol=1e-6)
+            # 1 - rate is a small difference where the first step is very long.
+            torch.testing.assert_close(mine, step(DDIM(1, eta=eta), data, x, t, s, z), atol=2e-5, rtol=2e-5)
 
 
 # --- where Langevin settles -------------------------------------------------------------------------------------------
