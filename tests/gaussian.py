@@ -52,6 +52,10 @@ WEIGHTS = {
     "capped": weight.capped(weight.edm(0.5), 36.0),
     "p2": weight.p2(),
     "sech": weight.sech,
+    "truncated": weight.truncated,
+    "debiased": weight.debiased,
+    "sigmoid": weight.sigmoid(1.0),
+    "elbo": weight.elbo(weight.cosine_density()),
 }
 DETERMINISTIC = {
     "ddim": sample.DDIM,

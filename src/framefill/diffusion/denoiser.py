@@ -65,6 +65,28 @@ def unscaled(alpha: Tensor, sigma: Tensor) -> Tensor:
     return torch.ones_like(sigma)
 
 
+Space = Callable[[Noise, Tensor], Tensor]
+"""(noise, x_hat - x) to the error that is squared: the loss weights of thesis 001, section 6.2.5."""
+
+
+def whitened(noise: Noise, error: Tensor) -> Tensor:
+    """Weight (a), lambda = (1 - alpha^2) Sigma on the score: |eps - eps_hat|^2 of white eps (eq. 6.2.12)."""
+    return noise.whiten(error)
+
+
+def twice_whitened(noise: Noise, error: Tensor) -> Tensor:
+    """Weight (b), lambda = 1 - alpha^2: the score itself, |sqrt(Sigma)^-1 (eps - eps_hat)|^2 (eq. 6.2.13)."""
+    return noise.whiten(noise.whiten(error))
+
+
+def plain(noise: Noise, error: Tensor) -> Tensor:
+    """Weight (c): the noise as it is, |sqrt(Sigma) (eps - eps_hat)|^2 (eq. 6.2.14).
+
+    Paper: eq. 6.2.10 states lambda proportional to Sigma; what it writes out has Sigma^2, and so has this.
+    """
+    return error
+
+
 class Denoiser(nn.Module):
     """A clean estimate from a network(x, label, cond) that answers the target; final, extended only by wrapping.
 
@@ -111,15 +133,18 @@ class Denoiser(nn.Module):
         rng: Rng,
         *,
         counted: Tensor | None = None,
+        space: Space = whitened,
     ) -> Tensor:
         """Weighted mean squared error per sample, (B,), for clean x (B, ...) noised to times t (B,).
+
+        With weight `snr`, the spaces `whitened`, `twice_whitened` and `plain` are (a), (b) and (c) of section 6.2.5.
 
         `counted` (broadcastable to x, 0 or 1) leaves elements out of the mean, e.g. frames that are given anyway.
         """
         alpha, sigma = self.schedule(t)
         a, s = expand(alpha, x).to(x.dtype), expand(sigma, x).to(x.dtype)
         x_t = a * x + s * self.noise.like(x, rng)
-        error = self.noise.whiten(self(x_t, t, cond) - x).square()
+        error = space(self.noise, self(x_t, t, cond) - x).square()
         w = weight(signal_to_noise(alpha, sigma)).to(error.dtype)
         if counted is None:
             return w * error.flatten(1).mean(1)
