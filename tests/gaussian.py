@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from framefill.diffusion import noise, sample, schedule, target, weight
+from framefill.diffusion import langevin, noise, sample, schedule, target, weight
 
 NOISES = {
     "white": noise.White(),
@@ -24,13 +24,16 @@ SCHEDULES = {
     "cosine 20": schedule.cosine(-20, 20),
     "cosine 10": schedule.cosine(-10, 10),
     "ddpm": schedule.ddpm(),
+    "latent": schedule.latent(),
+    "iddpm": schedule.iddpm(),
+    "vp": schedule.vp(),
     "edm": schedule.edm(),
     "smld": schedule.smld(),
     "smld levels": schedule.smld(levels=257),
     "flow": schedule.flow(),
     "shifted": schedule.shifted(schedule.cosine(-16, 12), 2.5),
 }
-PRESERVING = ["cosine 20", "cosine 10", "ddpm", "shifted"]  # alpha^2 + sigma^2 = 1
+PRESERVING = ["cosine 20", "cosine 10", "ddpm", "latent", "iddpm", "vp", "shifted"]  # alpha^2 + sigma^2 = 1
 EXPLODING = ["edm", "smld", "smld levels"]  # alpha = 1
 TARGETS = {
     "x": target.X(),
@@ -49,6 +52,10 @@ WEIGHTS = {
     "capped": weight.capped(weight.edm(0.5), 36.0),
     "p2": weight.p2(),
     "sech": weight.sech,
+    "truncated": weight.truncated,
+    "debiased": weight.debiased,
+    "sigmoid": weight.sigmoid(1.0),
+    "elbo": weight.elbo(weight.cosine_density()),
 }
 DETERMINISTIC = {
     "ddim": sample.DDIM,
@@ -63,7 +70,11 @@ ANCESTRAL = {
     "ddim half": lambda n: sample.DDIM(n, eta=0.5),
     "ddim full": lambda n: sample.DDIM(n, eta=1.0),
 }
-SAMPLERS = {**DETERMINISTIC, **ANCESTRAL}
+EXCHANGING = {
+    "langevin": lambda n: langevin.Langevin(n, rate=0.1),
+    "consistent": lambda n: langevin.Consistent(n, rate=0.1),
+}
+SAMPLERS = {**DETERMINISTIC, **ANCESTRAL, **EXCHANGING}
 
 
 def table(members: dict) -> dict:

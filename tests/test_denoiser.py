@@ -5,7 +5,16 @@ import torch
 from torch import nn
 
 from framefill.arrays import Rng
-from framefill.diffusion.denoiser import Denoiser, angle_label, table_label
+from framefill.diffusion.denoiser import (
+    Denoiser,
+    angle_label,
+    blind_label,
+    plain,
+    table_label,
+    twice_whitened,
+    unscaled,
+    whitened,
+)
 from framefill.diffusion.noise import GaussianFreeField, White
 from framefill.diffusion.schedule import levels
 from framefill.diffusion.target import Eps, Residual, V, X
@@ -167,6 +176,34 @@ def test_labels_at_the_ends():
     k = torch.arange(1, 1001, dtype=torch.float64)
     # The published program counts backwards: entry 1000, the most noise, has label 0.
     torch.testing.assert_close(table_label(k / 1000, k, k), 1000 - k, atol=1e-10, rtol=0)
+
+
+@every_schedule
+@every_noise
+@pytest.mark.parametrize(("space", "power"), [(whitened, 0), (twice_whitened, -1), (plain, 1)])
+def test_the_three_weights_of_the_thesis(space, power, process, noise):
+    # Section 6.2.5: |Sigma^(power/2) (eps - eps_hat)|^2 for white eps, from the score s = -Sigma^-1/2 eps_hat / sigma.
+    x = white(0, *SHAPE)
+    model = Denoiser(Bent(), process, X(), noise=noise)
+    got = model.loss(x, TIMES, None, snr, Rng([4, 5, 6]), space=space)
+    alpha, sigma = (v[:, None, None, None] for v in process(TIMES))
+    spectrum = noise_power(noise, 5, 6)
+    eps = Rng([4, 5, 6]).normal(SHAPE[1:]).double()
+    x_t = alpha * x + sigma * through(spectrum.sqrt(), eps)
+    score = -through(1 / spectrum, x_t - alpha * model(x_t, TIMES)) / sigma**2
+    eps_hat = -sigma * through(spectrum.sqrt(), score)
+    expected = through(spectrum ** (power / 2), eps - eps_hat).square().flatten(1).mean(1)
+    torch.testing.assert_close(got, expected, rtol=1e-8, atol=1e-10)
+
+
+def test_an_unconditional_score_sees_the_noise_level_in_its_input_only():
+    # s(x, sigma) = -eps(x) / sigma (thesis 001, eq. 2.5.8): one function of x_t for all levels.
+    process, network, x_t = SCHEDULES["smld"], Bent(), white(5, 3, 2, 5, 6)
+    model = Denoiser(network, process, Eps(), label=blind_label, scaling=unscaled)
+    _, sigma = (v[:, None, None, None] for v in process(TIMES))
+    torch.testing.assert_close(model(x_t, TIMES), x_t - sigma * torch.tanh(1.3 * x_t), atol=1e-9, rtol=1e-9)
+    assert torch.equal(network.seen[0], x_t)
+    assert network.seen[1].tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("label", [angle_label, table_label])

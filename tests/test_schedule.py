@@ -20,12 +20,15 @@ from framefill.diffusion.schedule import (
     ddpm,
     edm,
     flow,
+    iddpm,
+    latent,
     levels,
     shifted,
     signal_to_noise,
     smld,
     table_times,
     uniform_times,
+    vp,
 )
 from framefill.errors import BadInput
 from gaussian import EXPLODING, PRESERVING, SCHEDULES, public, table
@@ -142,6 +145,36 @@ def test_ddpm_interpolates_the_logarithm_between_entries(steps, low, high):
     np.testing.assert_allclose(2 * alpha.log().numpy(), expected, atol=1e-9)
 
 
+def test_the_table_of_latent_diffusion():
+    beta = np.linspace(0.0015**0.5, 0.0195**0.5, 1000) ** 2
+    alpha, _ = latent()(torch.arange(1, 1001, dtype=torch.float64) / 1000)
+    np.testing.assert_allclose((alpha**2).numpy(), np.cumprod(1 - beta), rtol=1e-12)
+
+
+@pytest.mark.parametrize("steps", [10, 1000, 4000])
+def test_the_table_of_improved_ddpm(steps):
+    # Facts 2.2: cosine with s = .008 and beta <= .999; only the last beta is capped.
+    k = np.arange(steps + 1)
+    share = np.cos((k / steps + 0.008) / 1.008 * np.pi / 2) ** 2
+    alpha, sigma = iddpm(steps)(torch.from_numpy(k / steps))
+    np.testing.assert_allclose((alpha**2).numpy()[:-1], (share / share[0])[:-1], rtol=1e-9)
+    assert (alpha[-1] / alpha[-2]).square().item() == pytest.approx(0.001)
+    assert sigma[0] == 0
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.1, 20.0), (1.0, 1.0), (0.5, 4.0)])
+def test_the_variance_preserving_sde(low, high):
+    # alpha = exp(-1/2 integral beta), the integral by the trapezoidal rule, exact for a line.
+    beta = low + (high - low) * TIMES
+    integral = torch.cat([torch.zeros(1).double(), ((beta[1:] + beta[:-1]) / 2 * TIMES.diff()).cumsum(0)])
+    alpha, _ = vp(low, high)(TIMES)
+    close(alpha, (-integral / 2).exp(), 1e-12)
+    # DDPM's table with beta / T is its discretisation.
+    table = ddpm(1000, 1e-4, 0.02)(TIMES)[0]
+    if (low, high) == (0.1, 20.0):
+        assert (alpha - table).abs().max() < 1e-3
+
+
 @pytest.mark.parametrize(("sigma_min", "sigma_max", "rho"), [(0.002, 80, 7), (0.01, 10, 1), (0.1, 3, 3.5)])
 def test_edm_is_equation_5(sigma_min, sigma_max, rho):
     n = 18
@@ -202,6 +235,9 @@ def test_shifted_multiplies_the_ratio_and_keeps_the_sum(process, factor):
         (lambda: ddpm(10, 0.0, 0.1), r"0 < beta_min <= beta_max < 1, got 10, 0\.0, 0\.1"),
         (lambda: ddpm(10, 0.2, 0.1), r"got 10, 0\.2, 0\.1"),
         (lambda: ddpm(10, 0.2, 1.0), r"got 10, 0\.2, 1\.0"),
+        (lambda: latent(0), r"latent needs steps >= 1 .*got 0, 0\.0015, 0\.0195"),
+        (lambda: iddpm(10, 0.0), r"iddpm needs .* offset > 0 .*got 10, 0\.0, 0\.999"),
+        (lambda: vp(2.0, 1.0), r"vp needs 0 < beta_min <= beta_max, got 2\.0, 1\.0"),
         (lambda: edm(0.0), r"edm needs 0 < sigma_min < sigma_max and rho > 0, got 0\.0, 80\.0, 7\.0"),
         (lambda: edm(2.0, 1.0), r"got 2\.0, 1\.0, 7\.0"),
         (lambda: edm(rho=0), "got 0.002, 80.0, 0"),

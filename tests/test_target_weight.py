@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from framefill.diffusion import target, weight
+from framefill.diffusion import schedule, target, weight
 from framefill.diffusion.schedule import signal_to_noise
 from framefill.diffusion.target import Eps, Flow, Residual, Target, V, X
+from framefill.errors import BadInput
 from gaussian import PRESERVING, SCHEDULES, TARGETS, WEIGHTS, public, table, white
 
 TIMES = torch.tensor([1e-3, 0.01, 0.1, 0.37, 0.5, 0.8, 0.99, 1.0], dtype=torch.float64)
@@ -28,7 +29,9 @@ def close(a, b, tolerance=1e-12):
 
 def test_the_tables_have_every_member():
     assert {type(kind).__name__ for kind in TARGETS.values()} == public(target, Target)
-    assert {w.__qualname__.split(".")[0] for w in WEIGHTS.values()} == public(weight, lambda f: True)
+    assert {w.__qualname__.split(".")[0] for w in WEIGHTS.values()} == public(
+        weight, lambda f: f.__name__ != "cosine_density"
+    )
 
 
 @every_target
@@ -189,6 +192,69 @@ def test_p2_is_equation_8_on_the_loss_on_noise(power, offset):
 def test_sech_on_the_loss_on_noise():
     expected = 1 / np.cosh(np.log(RATIOS.numpy()) / 2)
     np.testing.assert_allclose((weight.sech(RATIOS) / weight.snr(RATIOS)).numpy(), expected, rtol=1e-12)
+
+
+def test_weights_given_on_the_loss_on_noise():
+    log_ratio = np.log(RATIOS.numpy())
+    ratio = {name: (w(RATIOS) / weight.snr(RATIOS)).numpy() for name, w in WEIGHTS.items()}
+    np.testing.assert_allclose(ratio["truncated"], np.maximum(np.exp(-log_ratio), 1), rtol=1e-12)
+    np.testing.assert_allclose(ratio["debiased"], np.exp(-log_ratio / 2), rtol=1e-12)
+    np.testing.assert_allclose(ratio["sigmoid"], 1 / (1 + np.exp(log_ratio - 1)), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-20.0, 20.0), (-6.0, 9.0)])
+def test_the_density_of_the_cosine_schedule(low, high):
+    # p(lambda) = -dt / dlambda, against the schedule itself.
+    t = torch.linspace(0, 1, 20_001, dtype=torch.float64)
+    log_ratio = signal_to_noise(*schedule.cosine(low, high)(t)).log()
+    middle = (log_ratio[1:] + log_ratio[:-1]) / 2
+    inside = middle.abs() < 5
+    close(weight.cosine_density(low, high)(middle)[inside], (-t.diff() / log_ratio.diff())[inside], 1e-6)
+
+
+def test_the_bound_does_not_depend_on_the_schedule():
+    # Mean over uniform times of the weighted loss = 1/2 integral over lambda of the loss on noise (seed 003, eq. 2.35).
+    lambdas = torch.linspace(-8, 8, 4001, dtype=torch.float64)
+    error = 1 / (1 + 0.3 * lambdas.exp())  # of x, for Gaussian data
+    expected = torch.trapezoid(lambdas.exp() * error, lambdas) / 2
+    t = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
+    ratio = signal_to_noise(*schedule.cosine(-8.0, 8.0)(t))
+    found = (weight.elbo(weight.cosine_density(-8.0, 8.0))(ratio) / (1 + 0.3 * ratio)).mean()
+    assert found.item() == pytest.approx(expected.item(), rel=1e-3)
+    # Another schedule, with its own density: lambda uniform.
+    ratio = (16 * t - 8).exp()
+    uniform = weight.elbo(lambda log_ratio: torch.full_like(log_ratio, 1 / 16))(ratio)
+    assert (uniform / (1 + 0.3 * ratio)).mean().item() == pytest.approx(expected.item(), rel=1e-3)
+
+
+def test_the_loss_on_v_is_a_bound_with_that_importance():
+    # Facts, section 6: w(lambda) = 2 exp(-lambda / 2) / (pi (t1 - t0)), 0.30072 at 1.5; the printed one is a quarter.
+    def importance(log_ratio):
+        return 2 * (-log_ratio / 2).exp() / np.pi
+
+    assert importance(torch.tensor(1.5)).item() == pytest.approx(0.30072, abs=1e-5)
+    w = weight.elbo(weight.cosine_density(-200.0, 200.0), importance)
+    close(w(RATIOS) / weight.velocity(RATIOS), torch.ones_like(RATIOS), 1e-9)
+
+
+def test_the_adaptive_weight_makes_every_level_count_the_same():
+    adaptive = weight.Adaptive(weight.snr, decay=0.5, buckets=20)
+    ratio = torch.tensor([-9.5, -0.5, 0.5, 9.5, 99.0], dtype=torch.float64).exp()
+    close(adaptive(ratio), ratio)
+    losses = torch.tensor([8.0, 4.0, 0.5, 0.02, 0.02], dtype=torch.float64)
+    for _ in range(60):
+        adaptive.update(ratio, losses)
+    close(adaptive(ratio) / ratio * losses, torch.ones_like(losses))
+    adaptive.update(ratio[:1], torch.tensor([np.nan]))
+    assert adaptive(ratio).isfinite().all()
+    adaptive.update(ratio[:1], losses[:1] + 1)
+    assert (adaptive(ratio) / ratio)[0].item() == pytest.approx(1 / 8.5)
+
+
+@pytest.mark.parametrize("given", [{"buckets": 0}, {"reach": 0.0}, {"decay": 1.0}])
+def test_an_adaptive_weight_needs_buckets_and_a_memory_that_fades(given):
+    with pytest.raises(BadInput, match=r"buckets >= 1, reach > 0 and decay in \[0, 1\)"):
+        weight.Adaptive(**given)
 
 
 @pytest.mark.parametrize("w", **table(WEIGHTS))

@@ -45,19 +45,80 @@ def ddpm(steps: int = 1000, beta_min: float = 1e-4, beta_max: float = 0.02) -> S
         steps >= 1 and 0 < beta_min <= beta_max < 1,
         f"ddpm needs steps >= 1 and 0 < beta_min <= beta_max < 1, got {steps}, {beta_min}, {beta_max}",
     )
-    beta = torch.linspace(beta_min, beta_max, steps, dtype=torch.float64)
-    table = torch.cat([torch.zeros(1, dtype=torch.float64), torch.log1p(-beta).cumsum(0)])
+    table = _log_table(torch.linspace(beta_min, beta_max, steps, dtype=torch.float64))
 
     def schedule(t: Tensor) -> tuple[Tensor, Tensor]:
-        place = (t.double() * steps).clamp(0, steps)
-        # A time such as 0.29 * 1000 is off an integer by rounding only: the table entry is meant.
-        place = torch.where((place - place.round()).abs() < 1e-9 * steps, place.round(), place)
-        low = place.floor().long().clamp(max=steps - 1)
-        values = table.to(t.device)
-        log_alpha_squared = torch.lerp(values[low], values[low + 1], place - low)
-        return (log_alpha_squared / 2).exp(), (-torch.expm1(log_alpha_squared)).sqrt()
+        return _look_up(table, t)
 
     return schedule
+
+
+def latent(steps: int = 1000, beta_min: float = 0.0015, beta_max: float = 0.0195) -> Schedule:
+    """The table of latent diffusion (Rombach et al. 2022): sqrt(beta) linear; otherwise as `ddpm`.
+
+    Its first entries add 15 times the noise of `ddpm`'s, and the last step of a sampler is the one that loses variance:
+    it needs more steps for the same bias.
+    """
+    _require(
+        steps >= 1 and 0 < beta_min <= beta_max < 1,
+        f"latent needs steps >= 1 and 0 < beta_min <= beta_max < 1, got {steps}, {beta_min}, {beta_max}",
+    )
+    table = _log_table(torch.linspace(beta_min**0.5, beta_max**0.5, steps, dtype=torch.float64).square())
+
+    def schedule(t: Tensor) -> tuple[Tensor, Tensor]:
+        return _look_up(table, t)
+
+    return schedule
+
+
+def iddpm(steps: int = 4000, offset: float = 0.008, beta_max: float = 0.999) -> Schedule:
+    """The table of improved DDPM (Nichol and Dhariwal 2021, eq. 17): alpha falls as a cosine, no beta above `beta_max`.
+
+    alpha_k is proportional to cos((k / steps + offset) / (1 + offset) pi / 2); otherwise as `ddpm`. Seed 002's cosine
+    is the same with the square that its eq. 11 lost: its alpha is our alpha^2.
+    """
+    _require(
+        steps >= 1 and offset > 0 and 0 < beta_max < 1,
+        f"iddpm needs steps >= 1, offset > 0 and 0 < beta_max < 1, got {steps}, {offset}, {beta_max}",
+    )
+    place = torch.arange(steps + 1, dtype=torch.float64) / steps
+    share = ((place + offset) / (1 + offset) * (math.pi / 2)).cos().square()
+    table = _log_table((1 - share[1:] / share[:-1]).clamp(max=beta_max))
+
+    def schedule(t: Tensor) -> tuple[Tensor, Tensor]:
+        return _look_up(table, t)
+
+    return schedule
+
+
+def vp(beta_min: float = 0.1, beta_max: float = 20.0) -> Schedule:
+    """The variance-preserving SDE dx = -beta x / 2 dt + sqrt(beta) dw, beta linear in t (Song et al. 2021, eq. 33)."""
+    _require(0 < beta_min <= beta_max, f"vp needs 0 < beta_min <= beta_max, got {beta_min}, {beta_max}")
+
+    def schedule(t: Tensor) -> tuple[Tensor, Tensor]:
+        t = t.double()
+        return _preserving(-t * (beta_min + t * (beta_max - beta_min) / 2))
+
+    return schedule
+
+
+def _log_table(beta: Tensor) -> Tensor:
+    """log alpha^2 at k = 0, 1, ..., len(beta) from the variance that each step adds."""
+    return torch.cat([torch.zeros(1, dtype=torch.float64), torch.log1p(-beta).cumsum(0)])
+
+
+def _look_up(table: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    steps = len(table) - 1
+    place = (t.double() * steps).clamp(0, steps)
+    # A time such as 0.29 * 1000 is off an integer by rounding only: the table entry is meant.
+    place = torch.where((place - place.round()).abs() < 1e-9 * steps, place.round(), place)
+    low = place.floor().long().clamp(max=steps - 1)
+    values = table.to(t.device)
+    return _preserving(torch.lerp(values[low], values[low + 1], place - low))
+
+
+def _preserving(log_alpha_squared: Tensor) -> tuple[Tensor, Tensor]:
+    return (log_alpha_squared / 2).exp(), (-torch.expm1(log_alpha_squared)).sqrt()
 
 
 def edm(sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Schedule:
