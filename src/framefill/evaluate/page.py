@@ -16,6 +16,10 @@ from framefill.video.sheet import contact_sheet
 LABELS = {"psnr": "PSNR, dB", "ssim": "SSIM", "crps": "CRPS, levels", "precision": "precision", "recall": "recall"}
 ARROWS = {"up": "↑", "down": "↓", "one": "→ 1"}
 COLUMNS = 16  # frames of a sheet
+NOTE = (
+    "Mean and 95 % interval over clips; ↑ higher is better, ↓ lower is better. Intervals of Frechet distances are of the "
+    "distance less its bias, and may lie below it; those of precision and recall come from half samples."
+)
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #1d2433;
        background: #fff }
@@ -75,8 +79,8 @@ def as_page(table: Sequence[Figure], card: dict[str, Any], warnings: Sequence[st
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>framefill: {html.escape(title)}</title><style>{STYLE}</style><h1>{html.escape(title)}</h1>"
-        f"<table>{''.join(rows)}</table><p><small>Mean and 95 % interval over clips; ↑ higher is better, ↓ lower is "
-        f"better.</small></p>{warned}<h2>What was judged</h2>{shown}<h2>Protocol card</h2><dl>{said}</dl></html>\n"
+        f"<table>{''.join(rows)}</table><p><small>{NOTE}</small></p>{warned}<h2>What was judged</h2>{shown}"
+        f"<h2>Protocol card</h2><dl>{said}</dl></html>\n"
     )
 
 
