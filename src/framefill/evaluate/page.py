@@ -17,8 +17,8 @@ LABELS = {"psnr": "PSNR, dB", "ssim": "SSIM", "crps": "CRPS, levels", "precision
 ARROWS = {"up": "↑", "down": "↓", "one": "→ 1"}
 COLUMNS = 16  # frames of a sheet
 NOTE = (
-    "Mean and 95 % interval over clips; ↑ higher is better, ↓ lower is better. Intervals of Frechet distances are of the "
-    "distance less its bias, and may lie below it; those of precision and recall come from half samples."
+    "Mean and 95 % interval over clips; ↑ higher is better, ↓ lower is better. Intervals of Frechet distances are of "
+    "the distance less its bias, and may lie below it; those of precision and recall come from half samples."
 )
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #1d2433;
