@@ -13,6 +13,7 @@ from torch import nn
 from framefill.arrays import Rng, expand
 from framefill.diffusion import observe
 from framefill.diffusion.guide import ClassifierFree, Clipped, Limited, Wrapper
+from framefill.diffusion.langevin import Langevin
 from framefill.diffusion.noise import GaussianFreeField, White
 from framefill.diffusion.observe import (
     MomentMatched,
@@ -375,6 +376,8 @@ def test_reconstruction_pulls_in_the_right_direction_and_not_far_enough(noise):
 @every_sampler
 @pytest.mark.parametrize("fresh", [False, True], ids=["replaced", "renoised"])
 def test_replaced_cells_end_on_what_was_seen_and_follow_its_noising(make, fresh):
+    if isinstance(make(4), Langevin):
+        pytest.skip("Langevin does not follow the noising, and on a cosine schedule its steps are far too long")
     data, y = gaussian(cosine(), White(), H, W), 2 * white(1, 500, H, W)
     y[..., ::2] = NAN
     observation, like = Observation(y), torch.zeros(500, H, W, dtype=torch.float64)

@@ -103,11 +103,13 @@ def joined(device: str = "cpu", *, patience: float | None = None) -> Iterator[Ra
     if ranks.world == 1 or distributed.is_initialized():
         yield ranks
         return
+    lost = False
     try:
         _join(device, ranks, patience or _patience())
         yield ranks
     except (RuntimeError, ValueError) as error:
-        if not _lost(error):
+        lost = _lost(error)
+        if not lost:
             raise
         reason = str(error).strip().splitlines()[0]
         raise Failed(
@@ -115,7 +117,8 @@ def joined(device: str = "cpu", *, patience: float | None = None) -> Iterator[Ra
             "then run again to go on"
         ) from error
     finally:
-        if distributed.is_initialized():
+        # Taking leave of a process that hangs can take for ever.
+        if distributed.is_initialized() and not lost:
             distributed.destroy_process_group()
 
 

@@ -4,6 +4,7 @@ Results go to standard output, everything else to standard error. Exit codes: 0 
 130 stopped by Ctrl-C, 143 by SIGTERM. Training writes a checkpoint before it stops; a second signal ends it at once.
 """
 
+import faulthandler
 import io
 import os
 import sys
@@ -33,6 +34,7 @@ def main() -> None:
         if debug:
             raise
         print(f"framefill: {one_line(error)}", file=sys.stderr)
+        _leave_in_time()
         sys.exit(1 if isinstance(error, Failed) else 2)
     except Stopped as stopped:
         print(f"framefill: {stopped}", file=sys.stderr)
@@ -40,6 +42,12 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+def _leave_in_time(seconds: float = 5.0) -> None:
+    """Among several processes, ends this one even if what is left of their connection holds it up at its exit."""
+    if "WORLD_SIZE" in os.environ:
+        faulthandler.dump_traceback_later(seconds, exit=True, file=open(os.devnull, "w"))  # noqa: SIM115 until the end
 
 
 def _run(words: list[str]) -> None:
