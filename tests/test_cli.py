@@ -408,3 +408,30 @@ def test_names_that_are_too_long_or_change_the_terminal(call, model, clip, tmp_p
     _, _, err = call("predict", tmp_path / "a\x1b[31m\nb.mp4", "-m", model)
     assert "a\\x1b[31m b.mp4" in err
     assert "\x1b" not in err
+
+
+def test_a_job_stopped_among_its_last_files_goes_on(call, model, clip, tmp_path, monkeypatch):
+    """The video is there under its name, the previews are not: the same command finishes, another one is refused."""
+    from framefill.video import deliver
+
+    words = ("predict", clip, "-m", model, "-o", tmp_path / "out" / "b.mp4", "--frames", 2)
+
+    def stop(*_):
+        raise Stopped(15)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(deliver, "_previews", stop)
+        assert call(*words)[0] == 143
+    video = tmp_path / "out" / "b.mp4"
+    made = video.read_bytes()
+    refused(call(*words, "--seed", 5), "exists; use --overwrite")
+    assert video.read_bytes() == made
+    assert call(*words)[0] == 0
+    assert video.read_bytes() == made
+    assert (tmp_path / "out" / "b-sheet.png").exists()
+    refused(call(*words), "exists; use --overwrite")
+
+
+def test_clips_from_nothing_need_a_network_to_judge_them(call, model, tmp_path):
+    words = ("--task", "generate", "--clips", 2, "--samples", 1, "--frames", 2, "--networks", "none")
+    refused(call("evaluate", model, "digits", *words, "-o", tmp_path / "r"), "need a feature network")

@@ -372,9 +372,9 @@ def test_subtitles_travel_where_the_file_can_hold_them(tmp_path):
 
 def test_what_a_file_decodes_to_is_limited(tmp_path):
     path = write(tmp_path / "a.mp4", scene(10, 16, 16))
-    assert len(array(path, most=10 * 16 * 16 * 3)) == 10
+    assert len(array(path, most=10 * 16 * 16)) == 10
     with pytest.raises(MediaError, match="raise the limit"):
-        array(path, most=10 * 16 * 16 * 3 - 1)
+        array(path, most=10 * 16 * 16 - 1)
     with pytest.raises(MediaError, match="raise the limit"):
         read_clip(path, limit=None, most=1000)
 

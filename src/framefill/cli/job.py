@@ -5,6 +5,7 @@ Given a folder of videos it makes one result for each and passes over those that
 process takes its share of them.
 """
 
+import glob
 import hashlib
 import json
 import sys
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from itertools import count, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,7 @@ from framefill.signals import Stopped
 if TYPE_CHECKING:
     from framefill.video.clock import Clock
     from framefill.video.deliver import Target
+    from framefill.video.files import Info
     from framefill.video.model import VideoModel
     from framefill.video.sinks import Plan
 
@@ -48,6 +51,18 @@ class Input:
 
         small = [model.fitted(Clip(frame[None], Fraction(1))) for _, frame in zip(range(limit), self.frames())]  # noqa: B905
         return Clip(np.concatenate(small), self.clock().fps)
+
+    @cached_property
+    def info(self) -> "Info":
+        """What the file holds; MediaError for one that cannot be read."""
+        from framefill.video.files import probe
+
+        return probe(self.path)
+
+    def check(self, model: "VideoModel") -> None:
+        """MediaError if the model takes other channels."""
+        if self.info.channels != model.channels and not {self.info.channels, model.channels} <= {1, 3}:
+            raise MediaError(f"{self.path}: has {self.info.channels} channels; this model takes {model.channels}")
 
     def clock(self, *, keep_start: bool = False) -> "Clock":
         """When its frames are shown."""
@@ -123,25 +138,26 @@ class Job:
         # Clips of a folder may differ in their suffix only.
         stem = "clip" if source is None else source.path.name if passing else source.path.stem
         target = Target.named(output, f"{stem}-{self.verb}")
-        if passing and not options.overwrite and target.video(0, options.samples).exists():
+        if passing and not options.overwrite and target.last.exists():
             return None
         plan, times = self._plan(source, target)
-        target.check(options.samples, overwrite=options.overwrite)
+        # What an interrupted run of this very job has finished already may be made again; `begun` says if it was this.
+        target.check(options.samples, overwrite=options.overwrite or any(_journals(target)))
         if options.dry_run:
             return {"would_write": str(target.video(0, options.samples)), "fps": str(plan.fps)}
-        with _progress(self.verb, self.making, options.as_json) as each, models.journal(self, source, target) as model:
-            if source:
-                _check_channels(source.path, model)
+        with (
+            _progress(self.verb, self.making, options.as_json) as each,
+            models.journal(self, source, target) as (model, begun),
+        ):
             frames = self.work(model, source)  # type: ignore[arg-type]
             result = deliver(
-                frames, target, plan, samples=options.samples, keep=options.keep, overwrite=options.overwrite,
-                each=each, times=times,
+                frames, target, plan, samples=options.samples, keep=options.keep,
+                overwrite=options.overwrite or begun, each=each, times=times,
             )  # fmt: skip
         return result | {"seed": options.seed, "model": options.model}
 
     def _plan(self, source: Input | None, target: "Target") -> tuple["Plan", Iterator[Fraction | None]]:
         """How the result is to be written, and when its frames are shown."""
-        from framefill.video.files import probe
         from framefill.video.sinks import CODECS, Plan
 
         options = self.options
@@ -151,7 +167,7 @@ class Job:
         if source is None:
             return plan, repeat(None)
         carry = source.path if self.lasting and film and given is None and source.path.is_file() else None
-        probe(source.path)  # what cannot be read is said before a model is loaded
+        _ = source.info  # what cannot be read is said before a model is loaded
         clock = source.clock(keep_start=carry is not None)
         plan = replace(plan, fps=clock.fps * self.speed, carry=carry)
         if clock.even or not (self.timed and film):
@@ -165,14 +181,31 @@ class _Models:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._model: Any = None
+
+    @cached_property
+    def _model(self) -> "VideoModel":
+        return load(self._options)
+
+    @cached_property
+    def _digest(self) -> str:
+        import torch
+
+        total = hashlib.sha256(str(self._model.sampler).encode())
+        for tensor in self._model.model.state_dict().values():  # type: ignore[attr-defined]
+            total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return total.hexdigest()
 
     def journal(self, job: Job, source: Input | None, target: "Target") -> Any:
-        """A context that gives the model, remembering what it draws where there is a clip."""
-        self._model = self._model or load(self._options)
+        """A context: the model, remembering what it draws where there is a clip, and whether this job had begun."""
         if source is None:
-            return nullcontext(self._model)
-        return _journaled(self._model, target, _name(job, source, self._model))
+            return nullcontext((self._model, False))
+        source.check(self._model)
+        return _journaled(self._model, target, _name(job, source, self._digest))
+
+
+def _journals(target: "Target", name: str = "*") -> Iterator[Path]:
+    """The journals beside a target: of all jobs that would write to it, or of the one called `name`."""
+    return target.folder.glob(f".{glob.escape(target.stem)}-{name}.journal")
 
 
 def _journaled(model: "VideoModel", target: "Target", name: str) -> Any:
@@ -181,10 +214,11 @@ def _journaled(model: "VideoModel", target: "Target", name: str) -> Any:
     from framefill.video.journal import journal
 
     @contextmanager
-    def opened() -> Iterator["VideoModel"]:
+    def opened() -> Iterator[tuple["VideoModel", bool]]:
+        begun = any(_journals(target, name))
         try:
             with journal(target.folder / f".{target.stem}-{name}.journal") as kept:
-                yield replace(model, draw=kept.remembered(model.draw, model.window.current))
+                yield replace(model, draw=kept.remembered(model.draw, model.window.current)), begun
         except Stopped as stopped:
             raise Stopped(stopped.number, "stopped; run the same command again to go on") from None
         if kept.found:
@@ -193,7 +227,7 @@ def _journaled(model: "VideoModel", target: "Target", name: str) -> Any:
     return opened()
 
 
-def _name(job: Job, source: Input, model: "VideoModel") -> str:
+def _name(job: Job, source: Input, model: str) -> str:
     """What job this is: of the same name, the draws are the same."""
     import torch
 
@@ -204,19 +238,17 @@ def _name(job: Job, source: Input, model: "VideoModel") -> str:
     files = sorted(place.iterdir()) if place.is_dir() else [place]
     stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     options = replace(job.options, output=None, overwrite=False, as_json=False, codec=None, keep=None)
-    words = [__version__, torch.__version__, str(source.path.absolute()), stamps, job.verb, job.words, str(options)]
-    total = hashlib.sha256(json.dumps([*words, str(model.sampler)], default=str).encode())
-    for tensor in model.model.state_dict().values():  # type: ignore[attr-defined]
-        total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return total.hexdigest()[:12]
-
-
-def _check_channels(path: Path, model: "VideoModel") -> None:
-    from framefill.video.files import probe
-
-    given = probe(path).channels
-    if given != model.channels and not {given, model.channels} <= {1, 3}:
-        raise MediaError(f"{path}: has {given} channels; this model takes {model.channels}")
+    words = [
+        __version__,
+        torch.__version__,
+        str(source.path.absolute()),
+        stamps,
+        job.verb,
+        job.words,
+        str(options),
+        model,
+    ]
+    return hashlib.sha256(json.dumps(words, default=str).encode()).hexdigest()[:12]
 
 
 def _clips(path: Path) -> list[Path] | None:
@@ -225,7 +257,7 @@ def _clips(path: Path) -> list[Path] | None:
 
     if not path.is_dir() or any(map(sources.is_picture, path.iterdir())):
         return None
-    found = [file for file in sorted(path.rglob("*")) if sources.is_clip(file)]
+    found = sources.clips_in(path)
     if not found:
         raise MediaError(f"{path}: no pictures or clips in this folder; framefill reads {sources.READABLE}")
     return found

@@ -7,6 +7,7 @@ steps and no state, and is evaluated in float64.
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -45,12 +46,7 @@ def ddpm(steps: int = 1000, beta_min: float = 1e-4, beta_max: float = 0.02) -> S
         steps >= 1 and 0 < beta_min <= beta_max < 1,
         f"ddpm needs steps >= 1 and 0 < beta_min <= beta_max < 1, got {steps}, {beta_min}, {beta_max}",
     )
-    table = _log_table(torch.linspace(beta_min, beta_max, steps, dtype=torch.float64))
-
-    def schedule(t: Tensor) -> tuple[Tensor, Tensor]:
-        return _look_up(table, t)
-
-    return schedule
+    return _tabled(torch.linspace(beta_min, beta_max, steps, dtype=torch.float64))
 
 
 def latent(steps: int = 1000, beta_min: float = 0.0015, beta_max: float = 0.0195) -> Schedule:
@@ -63,12 +59,7 @@ def latent(steps: int = 1000, beta_min: float = 0.0015, beta_max: float = 0.0195
         steps >= 1 and 0 < beta_min <= beta_max < 1,
         f"latent needs steps >= 1 and 0 < beta_min <= beta_max < 1, got {steps}, {beta_min}, {beta_max}",
     )
-    table = _log_table(torch.linspace(beta_min**0.5, beta_max**0.5, steps, dtype=torch.float64).square())
-
-    def schedule(t: Tensor) -> tuple[Tensor, Tensor]:
-        return _look_up(table, t)
-
-    return schedule
+    return _tabled(torch.linspace(beta_min**0.5, beta_max**0.5, steps, dtype=torch.float64).square())
 
 
 def iddpm(steps: int = 4000, offset: float = 0.008, beta_max: float = 0.999) -> Schedule:
@@ -83,12 +74,7 @@ def iddpm(steps: int = 4000, offset: float = 0.008, beta_max: float = 0.999) -> 
     )
     place = torch.arange(steps + 1, dtype=torch.float64) / steps
     share = ((place + offset) / (1 + offset) * (math.pi / 2)).cos().square()
-    table = _log_table((1 - share[1:] / share[:-1]).clamp(max=beta_max))
-
-    def schedule(t: Tensor) -> tuple[Tensor, Tensor]:
-        return _look_up(table, t)
-
-    return schedule
+    return _tabled((1 - share[1:] / share[:-1]).clamp(max=beta_max))
 
 
 def vp(beta_min: float = 0.1, beta_max: float = 20.0) -> Schedule:
@@ -102,9 +88,9 @@ def vp(beta_min: float = 0.1, beta_max: float = 20.0) -> Schedule:
     return schedule
 
 
-def _log_table(beta: Tensor) -> Tensor:
-    """log alpha^2 at k = 0, 1, ..., len(beta) from the variance that each step adds."""
-    return torch.cat([torch.zeros(1, dtype=torch.float64), torch.log1p(-beta).cumsum(0)])
+def _tabled(beta: Tensor) -> Schedule:
+    """The schedule of the variances that each step adds: log alpha^2 is tabled, and linear between the entries."""
+    return partial(_look_up, torch.cat([torch.zeros(1, dtype=torch.float64), torch.log1p(-beta).cumsum(0)]))
 
 
 def _look_up(table: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:

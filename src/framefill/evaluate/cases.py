@@ -99,11 +99,8 @@ def _clips(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise BadInput(f"{folder}: no such folder; give a folder of clips")
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        pictures = path.is_dir() and any(map(sources.is_picture, path.iterdir()))
-        if not (pictures or sources.is_clip(path)):
-            continue
-        name = path.relative_to(folder).as_posix() if pictures else path.relative_to(folder).with_suffix("").as_posix()
+    for path in sources.clips_in(folder):
+        name = path.relative_to(folder).with_suffix("" if path.is_file() else path.suffix).as_posix()
         if name in found:
             raise BadInput(f"{folder}: {found[name].name} and {path.name} have one name; remove one of them")
         found[name] = path

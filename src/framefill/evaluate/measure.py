@@ -6,13 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from framefill.evaluate.cases import Case
+from framefill.evaluate.parts import Numbers
 from framefill.evaluate.protocol import Protocol
 from framefill.features import Distance, Features
 from framefill.metrics.forecast import crps, spread_and_error
 from framefill.metrics.image import psnr, ssim
 from framefill.video.clip import with_channels
 
-Numbers = dict[str, NDArray[np.float64]]
 PICTURES = 4  # frames of a clip that are judged as pictures, evenly spaced: neighbours say the same
 
 

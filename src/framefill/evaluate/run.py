@@ -14,7 +14,8 @@ from framefill.distributed import Ranks
 from framefill.errors import BadInput
 from framefill.evaluate import page, parts
 from framefill.evaluate.cases import Case, Cases
-from framefill.evaluate.measure import Judges, Numbers, measured
+from framefill.evaluate.measure import Judges, measured
+from framefill.evaluate.parts import Numbers
 from framefill.evaluate.protocol import Protocol
 from framefill.evaluate.summary import FRECHET_ROUNDS, ROUNDS, Figure, figures, warnings
 from framefill.features import Distance, Features
@@ -47,7 +48,8 @@ def evaluate(
     """Measures every case once, in `out`/parts, and writes `out`/index.html and result.json.
 
     An evaluation that was interrupted goes on. Of several `ranks` every one measures its share; the one that finds all
-    parts there sums up, the others return None. Raises BadInput for fewer than two cases, which have no interval.
+    parts there sums up, the others return None. Raises BadInput for fewer than two cases, which have no interval,
+    and where no score applies: clips from nothing without a network to judge them.
     """
     if cases.count < FEWEST:
         raise BadInput(f"an evaluation needs at least {FEWEST} clips for an interval, got {cases.count}")
@@ -60,6 +62,8 @@ def evaluate(
     if missing:
         return None
     table = figures(found, cases.methods, protocol, seed)
+    if not table:
+        raise BadInput("clips from nothing answer to no truth, so they need a feature network; see docs/evaluation.md")
     result = Result(table, card, warnings(found, cases.methods), out / "index.html")
     _write(result, out)
     return result

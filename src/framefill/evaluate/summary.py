@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from framefill.evaluate.parts import Numbers
 from framefill.evaluate.protocol import Protocol
 from framefill.metrics.distribution import (
     Interval,
@@ -20,7 +21,6 @@ from framefill.metrics.distribution import (
     too_small,
 )
 
-Numbers = dict[str, NDArray[np.float64]]
 ROUNDS = 1000
 FRECHET_ROUNDS = {512: 100, 2048: 20}  # by the number of features: a distance on 1280 of them takes seconds
 NAMES = {"I3D-K400 logits": "FVD", "EfficientNet-Lite0": "FD-EffLite0"}

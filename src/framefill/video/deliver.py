@@ -59,6 +59,11 @@ class Target:
         """A file beside the videos: "sheet.png", "preview.gif", "spread.mp4"."""
         return self.folder / f"{self.stem}-{what}"
 
+    @property
+    def last(self) -> Path:
+        """What is written last: where it is, all results are."""
+        return self.beside("sheet.png")
+
     def check(self, samples: int, *, overwrite: bool) -> None:
         """Refuses to start if a result is already there, or the folder cannot be made."""
         try:
@@ -150,7 +155,7 @@ def _previews(filled: Filled, kept: list[int], target: Target) -> tuple[Path, Pa
     if len(filled.frames) > 1:
         rows.append(("spread", heat(filled.spread(), top=64.0)))
         marks.append(None)
-    preview, sheet = target.beside("preview.gif"), target.beside("sheet.png")
+    preview, sheet = target.beside("preview.gif"), target.last
     animation = side_by_side(rows, known=marks)
     with Writer(preview, min(filled.fps, Fraction(25)), overwrite=True) as gif:
         for picture in animation:

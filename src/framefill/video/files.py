@@ -29,8 +29,7 @@ from framefill.video.sinks import SINKS, Plan, Sink, check_plan
 
 __all__ = ["Info", "Plan", "Writer", "clock", "probe", "read", "read_clip"]
 
-
-MAX_CLIP_PIXELS = 4 * 10**9  # values that are read into memory at once
+MAX_CLIP_PIXELS = 10**9  # pixels that are read into memory at once: 3 GB of colour
 
 
 @dataclass(frozen=True)
@@ -229,10 +228,10 @@ def _stream(path: Path, frames: Iterator[sources.Frame], start: int, most: int) 
             break
         if shape not in (None, pixels.shape):
             raise MediaError(f"{path}: a frame {pixels.shape} after {shape}; a clip has frames of one shape")
-        total += pixels.size
+        total += pixels.shape[0] * pixels.shape[1]
         if total > most:
             raise MediaError(
-                f"{path}: has more than {most} values in {count} frames; read fewer frames, or raise the limit"
+                f"{path}: has more than {most} pixels in {count + 1} frames; read fewer frames, or raise the limit"
             )
         yield pixels
         shape, count = pixels.shape, count + 1

@@ -74,7 +74,9 @@ class Clips:
         if height < 1 or width < 1 or channels not in (1, 3):
             raise BadInput(f"{width}x{height} pixels in {channels} channels; give at least 1x1, and 1 or 3")
         folder, cache, clips = Path(folder), Path(cache or default_cache()), cls([], [])
-        found = _find(folder, cache)
+        found = [folder] if folder.is_file() else sources.clips_in(folder, but=cache)
+        if not found:
+            raise MediaError(f"{folder}: no such folder, or no clips in it; framefill reads {sources.READABLE}")
         shelf = Shelf.at(cache, (height, width, channels))
         for done, path in enumerate(found, 1):
             name = path.name if path == folder else path.relative_to(folder).as_posix()
@@ -153,22 +155,3 @@ class _File:
 
     def cuts(self, frames: np.ndarray) -> list[int]:
         return cuts(frames)
-
-
-def _same(one: Path, other: Path) -> bool:
-    return os.path.abspath(one) == os.path.abspath(other)
-
-
-def _find(folder: Path, cache: Path) -> list[Path]:
-    if folder.is_file():
-        return [folder]
-    found: list[Path] = []
-    for root, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if name[0] != "." and not _same(Path(root, name), cache)]
-        files = [Path(root, name) for name in names if name[0] != "."]
-        clips = [file for file in files if file.suffix.lower() in sources.VIDEOS | {".npy"}]
-        pictures = sum(map(sources.is_picture, files))
-        found += clips or ([Path(root)] if pictures > 1 else [])
-    if not found:
-        raise MediaError(f"{folder}: no such folder, or no clips in it; framefill reads {sources.READABLE}")
-    return sorted(found)

@@ -69,8 +69,29 @@ def is_picture(path: Path) -> bool:
 
 def is_clip(path: Path) -> bool:
     """Whether `path` is a file with the name of a video or an array, and not hidden."""
-    named = path.suffix.lower() in VIDEOS or path.suffix.lower() in stacks.ARRAYS
-    return named and not path.name.startswith(".") and os.path.isfile(path)
+    return _named_as_clip(path) and os.path.isfile(path)
+
+
+def _named_as_clip(path: Path) -> bool:
+    return path.suffix.lower() in VIDEOS.union(stacks.ARRAYS) and not path.name.startswith(".")
+
+
+def clips_in(folder: Path, *, but: Path | None = None) -> list[Path]:
+    """The clips under `folder`, at any depth, in order: files, and folders of two or more pictures with no file beside.
+
+    What is hidden is passed over, and the folder `but`. A name that leads nowhere is found too: opening it says so.
+    """
+    found: list[Path] = []
+    for root, folders, names in os.walk(folder):
+        folders[:] = [n for n in folders if n[0] != "." and not (but and _same(Path(root, n), but))]
+        files = [Path(root, name) for name in names]
+        clips = list(filter(_named_as_clip, files))
+        found += clips or ([Path(root)] if sum(map(is_picture, files)) > 1 else [])
+    return sorted(found)
+
+
+def _same(one: Path, other: Path) -> bool:
+    return os.path.abspath(one) == os.path.abspath(other)
 
 
 def pictures(path: Path) -> list[Path]:
