@@ -228,14 +228,18 @@ class ResBlock(nn.Module):
         return (self.shortcut(self.resize(x)) + h) * 0.5**0.5
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q k' / sqrt(D)) v for queries, keys and values (B, heads, N, D).
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+    """softmax(q k' / sqrt(D) + bias) v for queries, keys and values (B, heads, N, D); bias (heads, N, N) or none.
 
     In bfloat16 on a CPU, matrix products take two thirds of the time of torch's fused attention as long as the scores
     stay in the cache, so they go 2^20 at a time. Training keeps them all: 2 bytes per pair of positions and head.
     """
+    if bias is not None:
+        bias = bias.to(q.dtype)
     if q.device.type != "cpu" or q.dtype != torch.bfloat16:
-        return F.scaled_dot_product_attention(q, k, v)
+        return F.scaled_dot_product_attention(q, k, v, bias)
+    if bias is not None:
+        return ((q * q.shape[3] ** -0.5) @ k.mT + bias).softmax(3) @ v
     heads = (x.flatten(0, 1).split(max(2**20 // q.shape[2] ** 2, 1)) for x in (q * q.shape[3] ** -0.5, k, v))
     return torch.cat([(q @ k.mT).softmax(2) @ v for q, k, v in zip(*heads, strict=True)]).view(q.shape)
 
