@@ -4,7 +4,10 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +18,9 @@ from framefill.signals import Stop, Stopped, listening
 
 if TYPE_CHECKING:
     from framefill.training import Progress
+
+Sheet = Callable[[Any], Any]
+"""A picture of what a product does."""
 
 
 def train(
@@ -90,12 +96,16 @@ def train(
         with ranks.in_turn():
             source = chosen.source(data, "train", progress=lambda done, of, name: _reading(done, of, name, quiet))
             held_out = chosen.source(data, "val")
+        card = replace(card, about=card.about | chosen.about(source))
         with stop.finishing():
             loop = training.train(
                 chosen, source, output, card=card, steps=steps, budget=seconds, device=place, accumulate=accumulate,
                 save_every=save_every, shard=shard, stop=lambda: stop.number > 0,
             )  # fmt: skip
-            last = _follow(loop, output, held_out, stop, quiet=quiet, tensorboard=tensorboard and ranks.main)
+            last = _follow(
+                loop, output, partial(chosen.sheet, source=held_out), stop, quiet=quiet,
+                tensorboard=tensorboard and ranks.main,
+            )  # fmt: skip
     if last and last.stopped and last.step < last.steps:
         # Where another process got the signal, this one ends as if it had; one line is enough.
         stopped = Stopped(stop.number or signal.SIGTERM, f"stopped at step {last.step}; run again to go on")
@@ -115,7 +125,7 @@ def _tell(output: Path, last: "Progress | None", as_json: bool) -> None:
     print(json.dumps(result) if as_json else "\n".join(f"{k:8s} {v}" for k, v in result.items()))
 
 
-def _follow(loop: Any, output: Path, held_out: Any, stop: Stop, *, quiet: bool, tensorboard: bool) -> "Progress | None":
+def _follow(loop: Any, output: Path, sheet: Sheet, stop: Stop, *, quiet: bool, tensorboard: bool) -> "Progress | None":
     """Runs the loop to its end, showing where it is; draws samples and the loss curve at every checkpoint."""
     from framefill.cli.progress import meter
     from framefill.curves import draw_losses
@@ -129,21 +139,20 @@ def _follow(loop: Any, output: Path, held_out: Any, stop: Stop, *, quiet: bool, 
                 board.add_scalar("loss", progress.loss, progress.step)
             if progress.saved and not progress.stopped:
                 with suppress(Stopped), stop.at_once():  # a sheet that is being drawn is dropped; the loop then ends
-                    _samples(output, held_out, progress.step)
+                    _samples(output, sheet, progress.step)
                     draw_losses(output / "metrics.jsonl", output / "loss.png")
     return progress
 
 
-def _samples(output: Path, held_out: Any, step: int) -> None:
-    """A contact sheet of held-out clips: the truth, predicted, filled in; and one clip from nothing."""
+def _samples(output: Path, sheet: Sheet, step: int) -> None:
+    """What the model draws now, beside what it has not seen."""
     from framefill import checkpoint
     from framefill.atomic import replacing
-    from framefill.video.report import sample_sheet
 
-    sheet = sample_sheet(checkpoint.load(output / "model.safetensors"), held_out)
+    drawn = sheet(checkpoint.load(output / "model.safetensors"))
     with replacing(output / "samples" / f"step-{step:08d}.png") as part:
         part.parent.mkdir(exist_ok=True)
-        sheet.save(part, format="png")
+        drawn.save(part, format="png")
 
 
 def _board(output: Path) -> Any:

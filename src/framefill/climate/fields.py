@@ -5,7 +5,7 @@ the units of the file, latitudes rising, `to_dataset` the same numbers with the 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,6 +37,7 @@ LINKS = ("grid_mapping", "ancillary_variables", "cell_measures", "coordinates", 
 class Variable:
     """One field: its `name` in the file, the `unit` it must have there, and the transform that suits its distribution.
 
+    An empty unit is that of the file, whatever it is.
     Temperature takes the identity; rain, of which most is none, sqrt, log1p or a learned map.
     """
 
@@ -126,11 +127,11 @@ def times_of(time: "xr.DataArray") -> list[Time]:
     return list(values)
 
 
-def to_tensor(dataset: "xr.Dataset", spec: FieldSpec, layout: Layout) -> tuple[Tensor, Tensor]:
+def to_tensor(dataset: "xr.Dataset", spec: FieldSpec, layout: Layout, *, sparse: bool = False) -> tuple[Tensor, Tensor]:
     """Values (B, T, C, H, W) in float32 and the units of the file, and where they are there, bool of the same shape.
 
     B counts the members, 1 where there is no such axis. What is missing is NaN. Raises BadInput for a time at which
-    a variable is missing everywhere, and for infinite values.
+    a variable is missing everywhere, unless `sparse`, and for infinite values.
     """
     parts = [_array(dataset[v.name], layout) for v in spec.variables]
     values = np.stack(parts, axis=2)[:, :, :, layout.rows][..., layout.columns]
@@ -138,7 +139,7 @@ def to_tensor(dataset: "xr.Dataset", spec: FieldSpec, layout: Layout) -> tuple[T
         raise BadInput(f"{_first_name(spec, np.isinf(values))} holds infinite values; mark them as missing")
     valid = ~np.isnan(values)
     empty = np.argwhere(~valid.any(axis=(3, 4)))
-    if len(empty):
+    if len(empty) and not sparse:
         _, t, c = empty[0]
         raise BadInput(
             f"{spec.variables[c].name} is missing everywhere at {times_of(dataset[layout.time])[t]}; "
@@ -209,6 +210,8 @@ def _variable(dataset: "xr.Dataset", variable: Variable | str) -> Variable:
         raise BadInput(f"{name} has no units; say what it is in: ds['{name}'].attrs['units'] = 'K'")
     if isinstance(variable, str):
         return Variable(name, str(unit))
+    if not variable.unit:
+        return replace(variable, unit=str(unit))
     if str(unit) != variable.unit:
         raise BadInput(f"{name} is in {unit}, wanted is {variable.unit}; convert the values and say so in its units")
     return variable

@@ -14,3 +14,4 @@ def _scenario(name: str, sha256: str) -> DataFile:
 
 A1B = _scenario("A1B", "5f728a78bfc2d2503e26ab6faab82c23313eefd56bfae244ccc04b9d41b71816")
 E1 = _scenario("E1", "f6124a1a745dfc016a383cb1b95b74378f078664edc86cd2a67672c2b49e9567")
+LICENSE = "Open Government Licence; Met Office, HadCM3, through iris-sample-data 2.5.2"

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from framefill.errors import BadInput
-from framefill.recipes import mcvd
+from framefill.recipes import climate, mcvd
 
-RECIPES: dict[str, type] = {"mcvd": mcvd.MCVD}
+RECIPES: dict[str, type] = {"mcvd": mcvd.MCVD, "climate": climate.Climate}
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Preset:
 
 PRESETS: dict[str, dict[str, Preset]] = {
     "mcvd": {name: Preset(*row) for name, row in mcvd.PRESETS.items()},
+    "climate": {name: Preset(*row) for name, row in climate.PRESETS.items()},
 }
 
 
