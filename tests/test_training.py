@@ -98,7 +98,7 @@ def test_a_step_that_is_not_finite_changes_nothing_and_ten_stop_the_run(small, c
 
 
 def test_a_budget_sets_the_steps_once(small, card, tmp_path, monkeypatch):
-    loop = train(small, SOURCE, tmp_path, card=card, budget=5.0, save_every=5)
+    loop = train(small, SOURCE, tmp_path, card=card, budget=60.0, save_every=5)
     seen = [p for _, p in zip(range(20), loop, strict=False)]
     loop.close()
     planned = seen[-1].steps

@@ -93,6 +93,12 @@ class Archive:
         """Lets go of the files."""
         self.dataset.close()
 
+    def __enter__(self) -> "Archive":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
 
 def open_archive(place: Path | str, variables: Sequence[Variable | str], *, like: FieldSpec | None = None) -> Archive:
     """The record at `place`: a NetCDF file, a Zarr store, its address, or a folder of NetCDF files.
@@ -101,8 +107,7 @@ def open_archive(place: Path | str, variables: Sequence[Variable | str], *, like
     where it does not fit.
     """
     name = str(place)
-    with _one_line(name, "opened"):
-        dataset = _open(name)
+    dataset = open_dataset(name)
     try:
         spec, layout = describe(dataset, variables)
         if like is not None:
@@ -111,6 +116,12 @@ def open_archive(place: Path | str, variables: Sequence[Variable | str], *, like
         dataset.close()
         raise BadInput(f"{name}: {error}") from error
     return Archive(name, dataset, spec, layout)
+
+
+def open_dataset(place: Path | str) -> "xr.Dataset":
+    """The dataset at `place`, as `open_archive` finds it, unread and unchecked. Raises MediaError."""
+    with _one_line(str(place), "opened"):
+        return _open(str(place))
 
 
 def _open(name: str) -> "xr.Dataset":

@@ -117,6 +117,11 @@ class Emulator:
         made = self.members(_extended(values, max(leads)), members, seed=int(rng.integers(2**62)))
         return made[:, [len(values) - 1 + lead for lead in leads], 0].numpy()
 
+    def arrays(self, fields: "xr.Dataset") -> NDArray[np.float32]:
+        """The values of a dataset (members, T, C, H, W), latitudes rising, NaN where missing."""
+        given, layout = describe(fields, self.spec.variables)
+        return to_tensor(fields, given, layout, sparse=True)[0].numpy()
+
     # ---- how ---------------------------------------------------------------------------------------------------
 
     def _read(
