@@ -240,7 +240,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tenso
         shares = (scores - scores.detach().amax(3, keepdim=True)).exp()
         return (shares / shares.sum(3, keepdim=True)) @ v
     if q.device.type != "cpu" or q.dtype != torch.bfloat16:
-        return F.scaled_dot_product_attention(q, k, v, None if bias is None else bias.to(q.dtype))
+        return F.scaled_dot_product_attention(q, k, v, None if bias is None else bias[None].to(q.dtype))
     heads = (x.flatten(0, 1).split(max(2**20 // q.shape[2] ** 2, 1)) for x in (q * q.shape[3] ** -0.5, k, v))
     return torch.cat([(q @ k.mT).softmax(2) @ v for q, k, v in zip(*heads, strict=True)]).view(q.shape)
 
