@@ -6,11 +6,11 @@ from typing import Any
 from framefill.errors import NotInstalled
 
 
-def need(module: str) -> Any:
+def need(module: str, *, by: str = "climate fields", extra: str = "climate") -> Any:
     """The module of that name. Raises NotInstalled, with the command that installs it."""
     try:
         return import_module(module)
     except ImportError as error:
         raise NotInstalled(
-            f"climate fields need {module}, which is not installed; run: pip install 'framefill[climate]'"
+            f"{by} need {module}, which is not installed; run: pip install 'framefill[{extra}]'"
         ) from error

@@ -4,7 +4,7 @@ Every figure is a mean over starts with a bootstrap interval. Starts that lie cl
 happened, so they are resampled in blocks as long as that.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -69,29 +69,36 @@ def score(
 
     `weights` (H, W) are the cells' areas; `spacing` is how many steps lie between starts.
     """
-    block = max(1, min(-(-lead // spacing), len(made) // 2))
+    block = block_of(lead, spacing, len(made))
 
     def over_starts(statistic: "Statistic", *parts: Floats) -> Interval:
         return bootstrap(statistic, *parts, rounds=rounds, paired=True, block=block)
 
-    def per_start(values: NDArray) -> Floats:
-        return np.asarray([average(v, weights).mean() for v in values])
-
     pairs = list(zip(made, happened, strict=True))
     members = made.shape[1]
     spread = [spread_and_error(x, y) if members > 1 else (np.full(y.shape, np.nan),) * 2 for x, y in pairs]
-    variance, error = (per_start(np.stack(part)) for part in zip(*spread, strict=True))
-    square = per_start(np.square(made.mean(axis=1, dtype=np.float64) - happened))
+    variance, error = (_per_start(part, weights) for part in zip(*spread, strict=True))
+    square = _per_start(np.square(made.mean(axis=1, dtype=np.float64) - happened), weights)
     energy = np.asarray([_energy(x, y, weights) for x, y in pairs])
     return Score(
         lead, len(made),
-        over_starts(_mean, per_start(np.stack([crps(x, y) for x, y in pairs]))),
+        over_starts(_mean, crps_of_starts(made, happened, weights)),
         over_starts(_mean, energy),
         over_starts(_root, square),
         over_starts(_mean, np.asarray([bias(x, y, weights).mean() for x, y in pairs])),
         over_starts(_ratio, variance, error),
         tuple(rank_histogram(np.moveaxis(made, 1, 0), happened, weights).tolist()),
     )  # fmt: skip
+
+
+def crps_of_starts(made: NDArray, happened: NDArray, weights: NDArray) -> Floats:
+    """Fair CRPS of every start's forecast, its mean over the cells by area, (starts,); arguments as of `score`."""
+    return _per_start([crps(x, y) for x, y in zip(made, happened, strict=True)], weights)
+
+
+def block_of(lead: int, spacing: int, starts: int) -> int:
+    """How many starts in a row share what happened: those that lie closer together than the lead; at most half."""
+    return max(1, min(-(-lead // spacing), starts // 2))
 
 
 class Statistic(Protocol):
@@ -113,6 +120,10 @@ def _root(*parts: Floats) -> float:
 def _ratio(*parts: Floats) -> float:
     with np.errstate(divide="ignore", invalid="ignore"):
         return float(np.sqrt(parts[0].mean() / parts[1].mean()))
+
+
+def _per_start(values: Iterable[NDArray], weights: NDArray) -> Floats:
+    return np.asarray([average(v, weights).mean() for v in values])
 
 
 def _energy(x: NDArray, y: NDArray, weights: NDArray) -> float:

@@ -137,9 +137,36 @@ def bootstrap(
     and resemble their neighbours are drawn in runs of `block` around a circle (Politis and Romano 1992). Raises
     BadInput for fewer than two items, pairs of unequal length, no rounds, or a block of none.
     """
+    return _interval(statistic, samples, rounds, seed, paired, _in_blocks(block))
+
+
+@dataclass(frozen=True, eq=False)
+class Band:
+    """A statistic that is an array, and its 95 % interval place by place, in arrays of its shape; see `Interval`."""
+
+    value: Floats
+    low: Floats
+    high: Floats
+
+
+def bootstrap_band(
+    statistic: Callable[..., Floats], *samples: NDArray, rounds: int = 1000, seed: int = 0, block: int = 1
+) -> Band:
+    """`bootstrap` of a statistic that is an array, for paired samples; NaN in any draw gives an interval of NaN."""
+    _check_lengths(samples, rounds, True)
+    rng, draw, n = np.random.default_rng(seed), _in_blocks(block), len(samples[0])
+    values = []
+    for _ in range(rounds):
+        index = draw(rng, n)
+        values.append(statistic(*(sample[index] for sample in samples)))
+    low, high = np.percentile(values, (2.5, 97.5), axis=0)
+    return Band(np.asarray(statistic(*samples), np.float64), low, high)
+
+
+def _in_blocks(block: int) -> Draw:
     if block < 1:
         raise BadInput(f"blocks of {block}; give 1 for items that are independent, more for neighbours in time")
-    return _interval(statistic, samples, rounds, seed, paired, lambda rng, n: _blocks(rng, n, block))
+    return lambda rng, n: _blocks(rng, n, block)
 
 
 def _blocks(rng: np.random.Generator, n: int, block: int) -> NDArray[np.int64]:
@@ -160,12 +187,7 @@ def half_samples(
 def _interval(
     statistic: Callable[..., float], samples: tuple[NDArray, ...], rounds: int, seed: int, paired: bool, draw: Draw
 ) -> Interval:
-    lengths = [len(sample) for sample in samples]
-    if not lengths or min(lengths) < 2 or rounds < 1 or (paired and len(set(lengths)) > 1):
-        kind = "paired " if paired else ""
-        raise BadInput(
-            f"{kind}samples of {lengths} items, {rounds} rounds; give 2 items or more, and pairs of one length"
-        )
+    lengths = _check_lengths(samples, rounds, paired)
     rng = np.random.default_rng(seed)
     values = []
     for _ in range(rounds):
@@ -173,6 +195,16 @@ def _interval(
         values.append(statistic(*(sample[i] for sample, i in zip(samples, index, strict=True))))
     low, high = np.percentile(values, (2.5, 97.5))
     return Interval(float(statistic(*samples)), float(np.mean(values)), float(low), float(high), rounds)
+
+
+def _check_lengths(samples: tuple[NDArray, ...], rounds: int, paired: bool) -> list[int]:
+    lengths = [len(sample) for sample in samples]
+    if not lengths or min(lengths) < 2 or rounds < 1 or (paired and len(set(lengths)) > 1):
+        kind = "paired " if paired else ""
+        raise BadInput(
+            f"{kind}samples of {lengths} items, {rounds} rounds; give 2 items or more, and pairs of one length"
+        )
+    return lengths
 
 
 def _pair(real: NDArray, made: NDArray) -> tuple[Floats, Floats]:

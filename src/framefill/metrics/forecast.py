@@ -115,7 +115,8 @@ def extreme_levels(decades: int = 6) -> NDArray[np.float64]:
 def quantile_pairs(made: NDArray, truth: NDArray, levels: NDArray | None = None) -> NDArray[np.float64]:
     """Quantiles of all values of `made` and of `truth` at `levels` (L,), shape (2, L); NaN left out.
 
-    Levels that are rarer than one value in the smaller set say nothing and are NaN. Linear between order statistics.
+    Levels that are rarer than one value in the smaller set, at either end, say nothing and are NaN. Linear between
+    order statistics.
     """
     level = extreme_levels() if levels is None else np.asarray(levels, np.float64)
     sets = [np.asarray(z, np.float64)[~np.isnan(z)] for z in (made, truth)]
@@ -123,7 +124,7 @@ def quantile_pairs(made: NDArray, truth: NDArray, levels: NDArray | None = None)
     if not fewest:
         raise BadInput("one of the two sets has no values; quantiles need some")
     pairs = np.stack([np.quantile(z, level) for z in sets])
-    pairs[:, (1 - level) * fewest < 1 - 1e-9] = np.nan
+    pairs[:, np.minimum(level, 1 - level) * fewest < 1 - 1e-9] = np.nan
     return pairs
 
 

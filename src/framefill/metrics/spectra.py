@@ -56,6 +56,14 @@ def temporal_spectrum(series: NDArray, weights: NDArray | None = None) -> Spectr
     return Spectrum(np.fft.rfftfreq(T), places.reshape(len(power), -1).mean(axis=1))
 
 
+def zonal_spectrum(fields: NDArray, weights: NDArray | None = None) -> Spectrum:
+    """Power along the last axis of fields (..., H, W) that close around the globe, mean over rows by `weights` (H,).
+
+    Frequencies are in cycles per cell: the zonal wavenumber over W. Raises BadInput for NaN.
+    """
+    return temporal_spectrum(np.moveaxis(_complete(fields, 2), -1, 0), weights)
+
+
 def _rings(power: Floats, north: NDArray, east: NDArray, n: int) -> Spectrum:
     """Sums over rings 1 / n wide: as wide as the lowest frequency, so the innermost is the mean alone."""
     ring = np.rint(np.hypot(north[:, None], east) * n).astype(np.int64)
