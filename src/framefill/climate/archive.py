@@ -46,6 +46,11 @@ class Archive:
         """The time of every field."""
         return times_of(self.dataset[self.layout.time])
 
+    @cached_property
+    def runs(self) -> list[slice]:
+        """The longest pieces without a gap in time, in order."""
+        return stretches(self.times, self.spec.step)
+
     def __len__(self) -> int:
         return len(self.times)
 
@@ -71,13 +76,13 @@ class Archive:
         """
         found = [
             i
-            for s in stretches(self.times, self.spec.step)
+            for s in self.runs
             for i in range(s.start, s.stop - length + 1)
             if (first is None or self.times[i].year >= first)
             and (last is None or self.times[i + length - 1].year <= last)
         ]
         if not found:
-            longest = max(s.stop - s.start for s in stretches(self.times, self.spec.step))
+            longest = max(s.stop - s.start for s in self.runs)
             raise BadInput(
                 f"{self.name}: no {length} fields in a row from {first or self.times[0].year} to "
                 f"{last or self.times[-1].year}; the longest run without a gap in time has {longest}"

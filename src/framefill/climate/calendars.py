@@ -51,12 +51,12 @@ def step_of(times: Sequence[Time]) -> Step:
     """The commonest step between neighbours. Raises BadInput for one time, or times that do not rise."""
     if len(times) < 2:
         raise BadInput(f"time has {len(times)} step(s); a sequence needs 2 or more: give more of the record")
-    seconds = np.array([(b - a).total_seconds() for a, b in itertools.pairwise(times)])
+    seconds = np.round(np.diff(_seconds(times)), 3)
     wrong = np.flatnonzero(seconds <= 0)
     if len(wrong):
         a, b = times[wrong[0]], times[wrong[0] + 1]
         raise BadInput(f"time is not sorted: {a} is followed by {b}; sort the file: ds.sortby('time')")
-    months = np.diff([_month(t) for t in times])
+    months = np.diff(_months(times))
     size, count = _commonest(seconds)
     month, month_count = _commonest(months)
     # equal steps may be months as well (a 360-day calendar, years without leap days): then the day stays the same
@@ -68,11 +68,8 @@ def step_of(times: Sequence[Time]) -> Step:
 
 def gaps(times: Sequence[Time], step: Step) -> list[int]:
     """Places i where times[i] and times[i + 1] are not one step apart."""
-    return [
-        i
-        for i, (a, b) in enumerate(itertools.pairwise(times))
-        if abs(step.between(a, b) - 1) > 1e-3  # times in float days are off by seconds
-    ]
+    far = np.diff(_months(times)) / step.months if step.months else np.diff(_seconds(times)) / step.seconds
+    return np.flatnonzero(np.abs(far - 1) > 1e-3).tolist()  # times in float days are off by seconds
 
 
 def stretches(times: Sequence[Time], step: Step) -> list[slice]:
@@ -86,6 +83,15 @@ def following(time: Time, step: Step, count: int) -> list[Time]:
     if not step.months:
         return [time + timedelta(seconds=step.seconds) * i for i in range(1, count + 1)]
     return [_shifted(time, step.months * i) for i in range(1, count + 1)]
+
+
+def _seconds(times: Sequence[Time]) -> np.ndarray:
+    """Seconds after the first time: a record has a million times, so no object is kept for each difference."""
+    return np.fromiter(((t - times[0]).total_seconds() for t in times), np.float64, len(times))
+
+
+def _months(times: Sequence[Time]) -> np.ndarray:
+    return np.fromiter(map(_month, times), np.int64, len(times))
 
 
 def _month(time: Time) -> int:

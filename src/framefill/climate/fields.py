@@ -15,6 +15,7 @@ from torch import Tensor
 from framefill.climate.calendars import CALENDARS, Step, Time, calendar_of, step_of
 from framefill.climate.extra import need
 from framefill.climate.grid import Grid, columns, grid_of, rows
+from framefill.climate.places import LINKS, Places, places_of, unit_of
 from framefill.climate.transforms import Identity, Transform
 from framefill.errors import BadInput
 
@@ -23,14 +24,15 @@ if TYPE_CHECKING:
 
 AXES = {
     "time": {"standard_name": ("time",), "axis": ("T",), "name": ("time", "t", "date", "valid_time")},
-    "latitude": {"standard_name": ("latitude",), "units": ("degrees_north", "degree_north", "degrees_N"),
-                 "name": ("latitude", "lat", "nav_lat", "y")},
-    "longitude": {"standard_name": ("longitude",), "units": ("degrees_east", "degree_east", "degrees_E"),
-                  "name": ("longitude", "lon", "nav_lon", "x")},
-    "member": {"standard_name": ("realization",), "name": ("member", "realization", "ensemble", "number")},
+    "latitude": {"standard_name": ("latitude", "grid_latitude", "projection_y_coordinate"),
+                 "units": ("degrees_north", "degree_north", "degrees_N"),
+                 "name": ("latitude", "lat", "nav_lat", "grid_latitude", "rlat", "projection_y_coordinate", "y")},
+    "longitude": {"standard_name": ("longitude", "grid_longitude", "projection_x_coordinate"),
+                  "units": ("degrees_east", "degree_east", "degrees_E"),
+                  "name": ("longitude", "lon", "nav_lon", "grid_longitude", "rlon", "projection_x_coordinate", "x")},
+    "member": {"standard_name": ("realization",),
+               "name": ("member", "realization", "ensemble", "number", "ensemble_member")},
 }  # fmt: skip
-
-LINKS = ("grid_mapping", "ancillary_variables", "cell_measures", "coordinates", "bounds")  # name other variables
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,8 @@ class FieldSpec:
 class Layout:
     """How one file holds its fields: its coordinates as they are, and the order that makes them a `Grid`.
 
-    `rows` and `columns` are indices: inside[i, j] = file[rows[i], columns[j]]. `about` has each variable's attributes.
+    `rows` and `columns` are indices: inside[i, j] = file[rows[i], columns[j]]. `about` has each variable's attributes,
+    `places` what says where rotated or projected cells lie: the grid mapping, and coordinates of two dimensions.
     """
 
     time: str
@@ -89,6 +92,7 @@ class Layout:
     encoding: dict[str, Any]
     about: dict[str, dict[str, Any]]
     member: str | None = None
+    places: Places = Places()
 
 
 def describe(dataset: "xr.Dataset", variables: Sequence[Variable | str]) -> tuple[FieldSpec, Layout]:
@@ -106,9 +110,12 @@ def describe(dataset: "xr.Dataset", variables: Sequence[Variable | str]) -> tupl
     times = times_of(dataset[time])
     latitude, longitude = dataset[north], dataset[east]
     values = [np.asarray(c.values, np.float64) for c in (latitude, longitude)]
-    grid = grid_of(*values, *(_bounds(dataset, c) for c in (latitude, longitude)))
-    layout = Layout(time, latitude, longitude, rows(values[0]), columns(values[1]), dict(dataset[time].encoding),
-                    {v.name: dict(dataset[v.name].attrs) for v in found}, names["member"])  # fmt: skip
+    places = places_of(dataset, found[0].name, latitude, longitude)
+    unit, frame = unit_of(latitude, longitude), places.frame(latitude)
+    grid = grid_of(*values, *(_bounds(dataset, c) for c in (latitude, longitude)), unit=unit, frame=frame)
+    layout = Layout(time, latitude, longitude, rows(values[0], unit), columns(values[1], unit),
+                    dict(dataset[time].encoding), {v.name: dict(dataset[v.name].attrs) for v in found},
+                    names["member"], places)  # fmt: skip
     return FieldSpec(found, grid, calendar_of(times[0]) if len(times) else "standard", step_of(times)), layout
 
 
@@ -119,7 +126,7 @@ def times_of(time: "xr.DataArray") -> list[Time]:
         if np.isnat(values).any():
             raise BadInput("time holds missing values; every field needs its date")
         return [_from_numpy(v) for v in values]
-    if values.dtype.kind != "O" or not all(hasattr(v, "calendar") for v in values):
+    if values.dtype.kind != "O" or not all(hasattr(kind, "calendar") for kind in set(map(type, values))):
         raise BadInput(
             f"time holds {values.dtype} numbers, not dates; give it units such as 'days since 1900-01-01' and a "
             f"calendar, one of {', '.join(CALENDARS)}"
@@ -151,7 +158,8 @@ def to_tensor(dataset: "xr.Dataset", spec: FieldSpec, layout: Layout, *, sparse:
 def to_dataset(x: Tensor, times: Sequence[Time], spec: FieldSpec, layout: Layout) -> "xr.Dataset":
     """A dataset of `x` (B, T, C, H, W) with axes (member, time, latitude, longitude), coordinates as in the file.
 
-    It has the edges of the cells as CF bounds, and of the variables' attributes those that do not name other variables.
+    It has the edges of the cells as CF bounds, the grid mapping and coordinates of two dimensions that the file has, and
+    of the variables' attributes those that do not name other variables.
     """
     xr = need("xarray")
     B, T, C, H, W = x.shape
@@ -170,7 +178,7 @@ def to_dataset(x: Tensor, times: Sequence[Time], spec: FieldSpec, layout: Layout
     made["member"].attrs = {"standard_name": "realization", "long_name": "member of the ensemble", "units": "1"}
     made[layout.time].attrs = {"standard_name": "time", "axis": "T"}
     made[layout.time].encoding = {k: v for k, v in layout.encoding.items() if k in ("units", "calendar")}
-    return _with_cells(made, spec.grid, layout)
+    return layout.places.put(_with_cells(made, spec.grid, layout))
 
 
 def _with_cells(made: "xr.Dataset", grid: Grid, layout: Layout) -> "xr.Dataset":

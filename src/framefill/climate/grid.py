@@ -4,6 +4,10 @@ Inside, latitudes rise and longitudes go east. A grid around the globe begins at
 other at its western edge, which is brought into [0, 360). So -180..180 and 0..360 are the same grid, and the part of a
 file that crosses Greenwich is one piece. Cells are bounded by edges: the file's own bounds, or the middles between
 centres. A cell between latitudes a and b and as wide as w has the area R^2 w (sin b - sin a).
+
+The pole of the grid may be rotated: on a sphere nothing of that changes, the latitudes are then those of the rotated
+grid. The axes may also be those of a map, in metres, northing for latitude and easting for longitude: then areas are
+those of the map.
 """
 
 from dataclasses import dataclass
@@ -15,18 +19,24 @@ from numpy.typing import NDArray
 from framefill.errors import BadInput
 
 RADIUS = 6_371_229.0  # of the earth, in metres: the sphere of the Met Office's and ECMWF's models
+DEGREES, METRES = "degrees", "metres"
 UNEVEN = 0.05  # a Gaussian grid's steps differ by less than this share; those of a stretched grid by more
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Centres (H,) and (W,) of the cells, and their edges (H + 1,) and (W + 1,), all in degrees, rising."""
+    """Centres (H,) and (W,) of the cells, and their edges (H + 1,) and (W + 1,), all in `unit`, rising.
+
+    `frame` says in words where the axes lie: empty for true latitudes and longitudes, otherwise the grid mapping.
+    """
 
     latitude: tuple[float, ...]
     longitude: tuple[float, ...]
     latitude_edges: tuple[float, ...]
     longitude_edges: tuple[float, ...]
+    unit: str = DEGREES
+    frame: str = ""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -37,11 +47,13 @@ class Grid:
     def periodic(self) -> bool:
         """Whether the last column's eastern neighbour is the first."""
         edges = self.longitude_edges
-        return abs(edges[-1] - edges[0] - 360) < 0.01 * (edges[1] - edges[0])
+        return self.unit == DEGREES and abs(edges[-1] - edges[0] - 360) < 0.01 * (edges[1] - edges[0])
 
     @cached_property
     def areas(self) -> Floats:
         """Areas of the cells in square metres, (H, W)."""
+        if self.unit == METRES:
+            return np.outer(np.diff(self.latitude_edges), np.diff(self.longitude_edges))
         height = np.diff(np.sin(np.deg2rad(self.latitude_edges)))
         return RADIUS**2 * height[:, None] * np.deg2rad(np.diff(self.longitude_edges))
 
@@ -52,6 +64,9 @@ class Grid:
 
     def difference(self, other: "Grid") -> str | None:
         """How another grid differs, in words; None where it is the same to a thousandth of a cell."""
+        if (self.unit, self.frame) != (other.unit, other.frame):
+            mine, its = (grid.frame or "latitude and longitude" for grid in (self, other))
+            return f"its axes are of {its}, not of {mine}"
         for name in ("latitude", "longitude"):
             mine, its = np.array(getattr(self, name)), np.array(getattr(other, name))
             if len(mine) != len(its):
@@ -62,23 +77,23 @@ class Grid:
         return None
 
 
-def rows(latitude: Floats) -> NDArray[np.int64]:
+def rows(latitude: Floats, unit: str = DEGREES) -> NDArray[np.int64]:
     """The order of rows in which latitudes rise. Raises BadInput where the values are no axis of latitudes."""
+    if unit == METRES:
+        return _rising("northing", latitude, unit)
     _numbers("latitude", latitude)
     if np.abs(latitude).max() > 90:
         raise BadInput(
             f"latitude has the value {latitude[np.abs(latitude).argmax()]:g}; latitudes are degrees in -90..90: "
-            "regrid projected or rotated data to latitude and longitude"
+            "for a projection give the axis units='m' and standard_name='projection_y_coordinate'"
         )
-    order = np.arange(len(latitude))
-    if latitude[-1] < latitude[0]:
-        order = order[::-1]
-    _even("latitude", np.diff(latitude[order]), latitude)
-    return order
+    return _rising("latitude", latitude, unit)
 
 
-def columns(longitude: Floats) -> NDArray[np.int64]:
+def columns(longitude: Floats, unit: str = DEGREES) -> NDArray[np.int64]:
     """The order of columns that goes east from the western edge. Raises BadInput where there is none."""
+    if unit == METRES:
+        return _rising("easting", longitude, unit)
     _numbers("longitude", longitude)
     if np.abs(longitude).max() > 720:
         raise BadInput(f"longitude has the value {np.abs(longitude).max():g}; longitudes are degrees in -180..360")
@@ -104,18 +119,35 @@ def columns(longitude: Floats) -> NDArray[np.int64]:
 
 
 def grid_of(
-    latitude: Floats, longitude: Floats, latitude_bounds: Floats | None = None, longitude_bounds: Floats | None = None
+    latitude: Floats,
+    longitude: Floats,
+    latitude_bounds: Floats | None = None,
+    longitude_bounds: Floats | None = None,
+    *,
+    unit: str = DEGREES,
+    frame: str = "",
 ) -> Grid:
     """The grid of coordinates in a file's order, (H,) and (W,); bounds (H, 2) and (W, 2) where the file has them."""
-    row, column = rows(latitude), columns(longitude)
-    east = _unwrapped(longitude[column])
+    row, column = rows(latitude, unit), columns(longitude, unit)
+    globe = unit == DEGREES
+    east = _unwrapped(longitude[column]) if globe else longitude[column]
     north = latitude[row]
     north_edges = _edges("latitude", north, None if latitude_bounds is None else latitude_bounds[row])
     sides = None if longitude_bounds is None else longitude_bounds[column]
-    if sides is not None:
+    if sides is not None and globe:
         sides = np.sort(sides + 360 * np.round((east - sides.mean(axis=1)) / 360)[:, None], axis=1)
     east_edges = _edges("longitude", east, sides)
-    return Grid(*(tuple(map(float, x)) for x in (north, east, np.clip(north_edges, -90, 90), east_edges)))
+    north_edges = np.clip(north_edges, -90, 90) if globe else north_edges
+    return Grid(*(tuple(map(float, x)) for x in (north, east, north_edges, east_edges)), unit=unit, frame=frame)
+
+
+def _rising(name: str, values: Floats, unit: str) -> NDArray[np.int64]:
+    _numbers(name, values)
+    order = np.arange(len(values))
+    if values[-1] < values[0]:
+        order = order[::-1]
+    _even(name, np.diff(values[order]), values, unit)
+    return order
 
 
 def _unwrapped(east: Floats) -> Floats:
@@ -148,12 +180,12 @@ def _numbers(name: str, values: Floats) -> None:
         raise BadInput(f"{name} holds missing values; every row and column needs its coordinate")
 
 
-def _even(name: str, steps: Floats, values: Floats) -> None:
+def _even(name: str, steps: Floats, values: Floats, unit: str = DEGREES) -> None:
     if (steps <= 0).any():
         raise BadInput(f"{name} is not sorted: {_some(values)}; sort the file: ds.sortby('{name}')")
     if steps.max() - steps.min() > UNEVEN * np.median(steps):
         raise BadInput(
-            f"{name} is irregular: steps from {steps.min():g} to {steps.max():g} degrees; regrid to even steps, "
+            f"{name} is irregular: steps from {steps.min():g} to {steps.max():g} {unit}; regrid to even steps, "
             f"or fill in the rows that are left out"
         )
 
