@@ -81,6 +81,7 @@ class Statistics:
             "variables": [[v.name, v.unit, *_words(v.transform)] for v in self.spec.variables],
             "latitude": [grid.latitude, grid.latitude_edges],
             "longitude": [grid.longitude, grid.longitude_edges],
+            "axes": [grid.unit, grid.frame],
             "calendar": self.spec.calendar,
             "step": [step.months, step.seconds],
             "mean": self.scaling.mean,
@@ -101,7 +102,10 @@ class Statistics:
                 for name, unit, kind, *rest in words["variables"]
             )
             (north, north_edges), (east, east_edges) = words["latitude"], words["longitude"]
-            grid = Grid(*(tuple(map(float, x)) for x in (north, east, north_edges, east_edges)))
+            rows, columns, row_edges, column_edges = (
+                tuple(map(float, x)) for x in (north, east, north_edges, east_edges)
+            )
+            grid = Grid(rows, columns, row_edges, column_edges, *map(str, words["axes"]))
             step = Step(int(words["step"][0]), float(words["step"][1]))
             spec = FieldSpec(variables, grid, str(words["calendar"]), step)
             mean, std, spread = (tuple(map(float, words[k])) for k in ("mean", "std", "spread"))
