@@ -59,7 +59,7 @@ def emulate(
     positive(steps=steps, members=members)
     if (task == "super-resolve") != (like is not None):
         raise BadInput("--like FILE belongs to --task super-resolve, and only there: a file on the model's grid")
-    emulator = _emulator(model, device, calls)
+    emulator = emulator_of(model, device, calls)
     place = _place(output, start, task)
     pictures = place.with_name(f"{place.stem}-maps.png")
     _check(place, pictures, overwrite)
@@ -77,7 +77,8 @@ def emulate(
     _tell(result, as_json)
 
 
-def _emulator(model: str, device: str, calls: int | None) -> "Emulator":
+def emulator_of(model: str, device: str, calls: int | None) -> "Emulator":
+    """The model of fields of that name, drawing in `calls` network calls. Raises BadInput for another kind."""
     from dataclasses import replace
 
     from framefill import checkpoint

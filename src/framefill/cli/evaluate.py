@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from framefill.cli import verify
 from framefill.errors import BadInput
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ def evaluate(
     clips: int | None = None,
     samples: int | None = None,
     split: Literal["test", "val", "train"] = "test",
+    leads: tuple[int, ...] = (1, 5, 10),
+    every: int = 3,
+    recalibrate: bool = False,
     calls: int | None = None,
     strength: float | None = None,
     networks: Literal["installed", "none"] = "installed",
@@ -44,7 +48,8 @@ def evaluate(
 
     Args:
         subject: A model (a file, a run folder, a shipped name); or, with --made, the folder of the real clips.
-        data: What to judge the model on: digits, NAME:FOLDER for a published data set, or a folder of clips.
+        data: What to judge the model on: digits, NAME:FOLDER for a published data set, or a folder of clips; for a
+            model of fields a NetCDF file, a Zarr store, a folder of files, or hadcm3, after the years of training.
         output: The folder for the page, the JSON and what was measured so far.
         made: Folders of made clips, one for every sample, with the names of the real ones.
         protocol: strict, or that of the MCVD paper.
@@ -54,6 +59,9 @@ def evaluate(
         clips: How many clips, instead of the protocol's number.
         samples: How many samples of each, instead of the protocol's number.
         split: Which part of the data.
+        leads: For a model of fields: how many steps ahead, such as --leads 1 5 10.
+        every: For a model of fields: steps from one start to the next.
+        recalibrate: For a model of fields: also with spread and mean corrected by its errors in the years of training.
         calls: Network calls per block.
         strength: How much of the noise to start with.
         networks: Feature networks: those whose packages are installed, or none.
@@ -72,6 +80,12 @@ def evaluate(
 
     if bool(made) == bool(data):
         raise BadInput("say what to judge: a model and data (evaluate digits digits), or real clips and --made FOLDER")
+    if data and verify.of_fields(subject):
+        verify.evaluate(
+            subject, data, output, leads=leads, every=every, members=30 if samples is None else samples,
+            recalibrated=recalibrate, calls=calls, seed=seed, device=device, as_json=as_json,
+        )  # fmt: skip
+        return
     place = choose(device)
     chosen = run.resized(PROTOCOLS[protocol], clips=clips, samples=len(made) or samples)
     if made:

@@ -109,13 +109,10 @@ class Emulator:
         made = [*(past[i] for i in early), *times]
         return self._filled(values, made, fine, members, seed, keep=slice(len(early), None), coarse=seen)
 
-    def __call__(
-        self, history: NDArray, leads: Sequence[int], members: int, rng: np.random.Generator
-    ) -> NDArray[np.float32]:
-        """An ensemble (members, leads, H, W) after the history (T, H, W): what `climate.scores.hindcast` asks for."""
-        values = torch.as_tensor(np.asarray(history), dtype=torch.float32)[-max(self.trend, self.past) :, None]
-        made = self.members(_extended(values, max(leads)), members, seed=int(rng.integers(2**62)))
-        return made[:, [len(values) - 1 + lead for lead in leads], 0].numpy()
+    def ahead(self, values: Tensor, leads: Sequence[int], members: int, *, seed: int = 0) -> NDArray[np.float32]:
+        """Fields (members, leads, C, H, W), `leads` steps after the last of `values` (T, C, H, W), in units."""
+        made = self.members(_extended(values, max(leads)), members, seed=seed)
+        return made[:, [len(values) - 1 + lead for lead in leads]].numpy()
 
     def arrays(self, fields: "xr.Dataset") -> NDArray[np.float32]:
         """The values of a dataset (members, T, C, H, W), latitudes rising, NaN where missing."""

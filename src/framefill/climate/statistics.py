@@ -105,7 +105,7 @@ class Statistics:
             rows, columns, row_edges, column_edges = (
                 tuple(map(float, x)) for x in (north, east, north_edges, east_edges)
             )
-            grid = Grid(rows, columns, row_edges, column_edges, *map(str, words["axes"]))
+            grid = Grid(rows, columns, row_edges, column_edges, *map(str, words.get("axes", ())))
             step = Step(int(words["step"][0]), float(words["step"][1]))
             spec = FieldSpec(variables, grid, str(words["calendar"]), step)
             mean, std, spread = (tuple(map(float, words[k])) for k in ("mean", "std", "spread"))
