@@ -164,7 +164,22 @@ def _drifts(emulator: "Emulator", known: "xr.Dataset", made: "xr.Dataset") -> li
 
 
 def _drawn(emulator: "Emulator", known: "xr.Dataset", made: "xr.Dataset", place: Path) -> dict[str, str]:
-    return {}
+    """Pictures of the ensemble, one for each variable; none, with a word on it, without matplotlib."""
+    from framefill.climate.canvas import save
+    from framefill.climate.outlook import outlook
+    from framefill.errors import NotInstalled
+
+    before, after = emulator.arrays(known)[0], emulator.arrays(made)
+    times = emulator.labels(known), emulator.labels(made)
+    drawn = []
+    try:
+        for i, variable in enumerate(emulator.spec.variables):
+            figure = outlook(variable, emulator.spec.grid, before[:, i], after[:, :, i], times)
+            name = place if len(emulator.spec.variables) == 1 else place.with_stem(f"{place.stem}-{variable.name}")
+            drawn.append(str(save(figure, name)))
+    except NotInstalled as error:
+        print(f"framefill: no maps: {error}", file=sys.stderr)
+    return {"maps": ", ".join(drawn)} if drawn else {}
 
 
 def _tell(result: dict[str, Any], as_json: bool) -> None:

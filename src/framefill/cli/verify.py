@@ -48,6 +48,7 @@ def evaluate(
     archive = open_archive(A1B.find() if data == HADCM3 else data, emulator.spec.variables, like=emulator.spec)
     if members < 2:
         raise BadInput("the spread of an ensemble needs 2 members or more: --samples 30")
+    name = Path(model).stem
     plan = Plan(tuple(sorted(set(leads))), members, every, seed=seed)
     starts = plan.starts(archive, emulator)
     warning = hindcasts.check(emulator, archive, starts)
@@ -59,8 +60,8 @@ def evaluate(
     past = _past(emulator, archive, plan) if recalibrated else None
     with bar("evaluating", len(starts) + (len(past.starts(archive, emulator)) if past else 0), of="starts",
              quiet=as_json) as each:  # fmt: skip
-        found = hindcasts.made(emulator, archive, plan, output, model=model, each=each)
-        before = hindcasts.made(emulator, archive, past, output, model=model, each=each) if past else []
+        found = hindcasts.made(emulator, archive, plan, output, model=name, each=each)
+        before = hindcasts.made(emulator, archive, past, output, model=name, each=each) if past else []
     pages: dict[str, Any] = {}
     for i, h in enumerate(found):
         if before:

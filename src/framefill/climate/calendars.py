@@ -27,9 +27,16 @@ class Step:
     months: int = 0
     seconds: float = 0.0
 
+    @property
+    def unit(self) -> str:
+        """What leads count in: "years", "months", "days", "hours", "minutes", or "steps of 6 hours"."""
+        count, _, unit = str(self).partition(" ")
+        return f"{unit}s" if count == "1" else f"steps of {self}"
+
     def __str__(self) -> str:
         if self.months:
-            return f"{self.months} month{'s' * (self.months > 1)}"
+            count, unit = (self.months // 12, "year") if self.months % 12 == 0 else (self.months, "month")
+            return f"{count} {unit}{'s' * (count > 1)}"
         for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
             if self.seconds % size == 0:
                 return f"{self.seconds / size:g} {unit}{'s' * (self.seconds != size)}"

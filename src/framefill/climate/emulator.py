@@ -119,6 +119,17 @@ class Emulator:
         given, layout = describe(fields, self.spec.variables)
         return to_tensor(fields, given, layout, sparse=True)[0].numpy()
 
+    def labels(self, fields: "xr.Dataset") -> list[str]:
+        """The times of a dataset, as short as its steps allow."""
+        form = (
+            "%Y"
+            if self.spec.step.unit == "year"
+            else "%Y-%m-%d %H:%M"
+            if self.spec.step.seconds % 86400
+            else "%Y-%m-%d"
+        )
+        return [t.strftime(form) for t in times_of(fields[describe(fields, self.spec.variables)[1].time])]
+
     # ---- how ---------------------------------------------------------------------------------------------------
 
     def _read(

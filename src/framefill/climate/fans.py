@@ -27,7 +27,7 @@ def fans(hindcasts: Hindcasts, *, cell: tuple[int, int] | None = None, other: st
     axes = figure.subplots(rows, columns, sharex=True, squeeze=False)
     x = np.asarray(hindcasts.leads)
     for axis, start in zip(axes.flat, shown, strict=False):
-        _bands(axis, x, made[hindcasts.model][start], hindcasts.model)
+        bands(axis, x, made[hindcasts.model][start], hindcasts.model)
         if other is not None:
             _edges(axis, x, made[other][start], other)
         axis.plot(x, truth[start], color=TRUTH, marker="o", markersize=4, label="truth")
@@ -50,7 +50,7 @@ def series(hindcasts: Hindcasts, *, cell: tuple[int, int] | None = None, other: 
     axes = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
     x = np.arange(len(hindcasts.starts))
     for axis, lead in zip(axes, shown, strict=True):
-        _bands(axis, x, made[hindcasts.model][:, :, lead].T, hindcasts.model)
+        bands(axis, x, made[hindcasts.model][:, :, lead].T, hindcasts.model)
         if other is not None:
             _edges(axis, x, made[other][:, :, lead].T, other)
         axis.plot(x, truth[:, lead], color=TRUTH, marker="o", markersize=3, linewidth=1, label="truth")
@@ -83,7 +83,7 @@ def _said(h: Hindcasts, cell: tuple[int, int] | None) -> str:
     return f"{h.name} at {h.grid.latitude[cell[0]]:g}°N {h.grid.longitude[cell[1]]:g}°E ({h.unit})"
 
 
-def _bands(axis: Any, x: NDArray, members: Floats, name: str) -> None:
+def bands(axis: Any, x: NDArray, members: Floats, name: str) -> None:
     """Quantiles of `members` (members, n) and their median."""
     for low, high, label, strength in SHARES:
         axis.fill_between(x, *np.quantile(members, (low, high), axis=0), color=MODEL, alpha=strength, linewidth=0,

@@ -32,19 +32,19 @@ def maps(hindcasts: Hindcasts, start: int, lead: int) -> "Figure":
     h = hindcasts.common()
     truth, made = h.happened[start, lead], h.made[h.model][start, :, lead]
     own = h.anomalies(h.happened)[start, lead], h.anomalies(h.made[h.model])[start, :, lead]
-    figure = canvas(_height(h.grid))
+    figure = canvas(height_of(h.grid, 2))
     top, below = figure.subplots(2, 3, sharex=True, sharey=True)
     shown = [own[0], own[1].mean(axis=0), own[1][0]]
     what = h.name if h.normal is None else f"{h.name}, departure from normal"
     names = ["truth", f"mean of {len(made)} members", "member 1"]
     kind = DEPARTURE if h.normal is not None else AMOUNT if _amounts(h) else FIELD
-    _row(figure, list(top), shown, names, h, f"{what} ({h.unit})", kind)
+    row(figure, list(top), shown, names, h.grid, f"{what} ({h.unit})", kind)
     error = made.mean(axis=0) - truth
-    _row(figure, [below[0]], [error], ["error of the mean"], h, f"mean - truth ({h.unit})", DEPARTURE)
+    row(figure, [below[0]], [error], ["error of the mean"], h.grid, f"mean - truth ({h.unit})", DEPARTURE)
     spread = made.std(axis=0, ddof=1) if len(made) > 1 else np.where(np.isnan(truth), np.nan, 0)
-    _row(figure, [below[1]], [spread], ["spread"], h, f"standard deviation ({h.unit})", SPREAD)
+    row(figure, [below[1]], [spread], ["spread"], h.grid, f"standard deviation ({h.unit})", SPREAD)
     bias, unit = _bias(h, lead)
-    _row(figure, [below[2]], [bias], [f"bias over {len(h.starts)} starts"], h, f"mean - truth ({unit})", DEPARTURE)
+    row(figure, [below[2]], [bias], [f"bias over {len(h.starts)} starts"], h.grid, f"mean - truth ({unit})", DEPARTURE)
     for axis in below:
         axis.set_xlabel("longitude")
     for axis in (top[0], below[0]):
@@ -71,8 +71,8 @@ def _amounts(h: Hindcasts) -> bool:
     return bool(h.happened[h.there].min() == 0)
 
 
-def _row(
-    figure: "Figure", axes: list[Any], fields: list[NDArray], names: list[str], h: Hindcasts, label: str, colours: str
+def row(
+    figure: "Figure", axes: list[Any], fields: list[NDArray], names: list[str], grid: Grid, label: str, colours: str
 ) -> None:
     """Maps on one scale: symmetric about 0 for departures, from 0 for spread; the rarest hundredth is cut."""
     values = np.concatenate([f[np.isfinite(f)] for f in fields])
@@ -85,10 +85,10 @@ def _row(
     high = high if high > low else low + 1
     for axis, field, name in zip(axes, fields, names, strict=True):
         drawn = axis.pcolormesh(
-            h.grid.longitude_edges, h.grid.latitude_edges, np.ma.masked_invalid(field), vmin=low, vmax=high,
+            grid.longitude_edges, grid.latitude_edges, np.ma.masked_invalid(field), vmin=low, vmax=high,
             cmap=colours, rasterized=True,
         )  # fmt: skip
-        _ground(axis, h.grid, name)
+        _ground(axis, grid, name)
     cut = (float(values.min(initial=low)) < low, float(values.max(initial=high)) > high)
     extend = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[cut]
     figure.colorbar(drawn, ax=axes, label=label, location="bottom", extend=extend, shrink=0.9 / len(axes) ** 0.5,
@@ -111,10 +111,11 @@ def _stretch(grid: Grid) -> float:
     return float(1 / max(np.cos(np.deg2rad(middle)), 0.2))
 
 
-def _height(grid: Grid) -> float:
+def height_of(grid: Grid, rows: int) -> float:
+    """Inches that so many rows of three maps take."""
     north = grid.latitude_edges[-1] - grid.latitude_edges[0]
     east = grid.longitude_edges[-1] - grid.longitude_edges[0]
-    return float(np.clip(2 * (3.0 * north / east * _stretch(grid) + 1.1) + 0.5, 4.5, 11))
+    return float(np.clip(rows * (3.0 * north / east * _stretch(grid) + 1.1) + 0.5, 2.25 * rows, 5.5 * rows))
 
 
 def _east(degrees: float) -> str:

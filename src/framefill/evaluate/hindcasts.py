@@ -82,7 +82,7 @@ def made(
     years = [t.year <= emulator.statistics.years[1] for t in archive.times]
     return [
         Hindcasts(
-            variable.name, variable.unit, archive.spec.grid, labels, plan.leads, str(archive.spec.step),
+            variable.name, variable.unit, archive.spec.grid, labels, plan.leads, archive.spec.step.unit,
             truth(record[:, c], starts, plan.leads),
             {model: own[:, :, :, c]} | _baselines(record[:, c], starts, plan),
             spacing=plan.every, normal=_normal(record[:, c], years),
