@@ -172,7 +172,7 @@ def test_months_are_months_in_every_calendar(calendar):
     years = following(first, Step(months=12), 9)
     assert step_of(years) == Step(months=12)
     assert step_of(following(first, Step(seconds=30 * 86400), 30)).months == (calendar == "360_day")
-    assert str(Step(months=12)) == "12 months"
+    assert str(Step(months=12)) == "1 year"
 
 
 def test_stretches_are_all_of_it():

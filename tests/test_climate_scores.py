@@ -207,7 +207,7 @@ def temperatures():
 def test_real_fields_are_read_as_they_are(temperatures):
     spec = temperatures[0].spec
     assert len(temperatures[0]) == 240
-    assert (spec.calendar, str(spec.step), spec.variables[0].unit) == ("360_day", "12 months", "K")
+    assert (spec.calendar, str(spec.step), spec.variables[0].unit) == ("360_day", "1 year", "K")
     assert spec.grid.shape == (37, 49)
     assert not spec.grid.periodic
     spec.check(temperatures[1].spec)

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from framefill.errors import BadInput
-from framefill.metrics.distribution import bootstrap, frechet_distance, half_samples, precision_recall, too_small
+from framefill.metrics.distribution import (
+    bootstrap,
+    bootstrap_band,
+    frechet_distance,
+    half_samples,
+    precision_recall,
+    too_small,
+)
 
 
 def with_moments(n, mean, covariance, seed=0):
@@ -179,3 +186,16 @@ def test_impossible_neighbours_and_resamplings():
     for samples, options in (((x[:1],), {}), ((), {}), ((x,), {"rounds": 0}), ((x, x[:3]), {"paired": True})):
         with pytest.raises(BadInput, match="2 items or more"):
             bootstrap(np.mean, *samples, **options)
+
+
+def test_a_band_is_the_interval_place_by_place():
+    rng = np.random.default_rng(20)
+    x, y = rng.normal(size=(30, 3)), rng.normal(size=(30, 3)) + 5
+    band = bootstrap_band(lambda a, b: (a - b).mean(axis=0), x, y, rounds=80, seed=3, block=4)
+    for i in range(3):
+        one = bootstrap(lambda a, b: float((a - b).mean()), x[:, i], y[:, i], rounds=80, seed=3, block=4, paired=True)
+        assert (band.value[i], band.low[i], band.high[i]) == pytest.approx((one.value, one.low, one.high))
+    with pytest.raises(BadInput, match=r"paired samples of \[30, 29\] items"):
+        bootstrap_band(lambda a, b: a.mean(axis=0), x, y[1:])
+    with pytest.raises(BadInput, match="blocks of 0"):
+        bootstrap_band(lambda a: a.mean(axis=0), x, block=0)

@@ -151,3 +151,9 @@ def test_extreme_quantiles():
     assert np.isnan(pairs[:, 3]).all()
     with pytest.raises(BadInput, match="has no values"):
         quantile_pairs(x, np.array([np.nan]))
+
+
+def test_rare_levels_at_the_lower_end_need_values_as_well():
+    x = np.arange(100.0)
+    pairs = quantile_pairs(x, x, np.array([0.001, 0.01, 0.5, 0.99, 0.999]))
+    assert np.isnan(pairs[0]).tolist() == [True, False, False, False, True]

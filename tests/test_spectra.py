@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from framefill.errors import BadInput
-from framefill.metrics.spectra import cosine_spectrum, fourier_spectrum, temporal_spectrum
+from framefill.metrics.spectra import cosine_spectrum, fourier_spectrum, temporal_spectrum, zonal_spectrum
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (7, 12), (15, 4), (1, 9)])
@@ -65,3 +65,14 @@ def test_what_has_no_spectrum():
         temporal_spectrum(np.ones((1, 3)))
     with pytest.raises(BadInput, match="choose a part without land"):
         cosine_spectrum(np.full((3, 3), np.nan))
+
+
+def test_waves_around_the_globe_are_counted_along_rows_by_weight():
+    rows = np.array([1.0, 3.0])
+    wave = np.cos(2 * np.pi * 3 * np.arange(12) / 12) * np.array([[1.0], [2.0]])
+    frequency, power = zonal_spectrum(np.stack([wave, wave]), rows)
+    assert power[3] == pytest.approx((0.5 * 1 + 2 * 3) / 4)
+    assert frequency[3] == pytest.approx(3 / 12)
+    assert zonal_spectrum(wave + 5).power[0] == pytest.approx(25)
+    with pytest.raises(BadInput, match="choose a part without land"):
+        zonal_spectrum(np.full((2, 4), np.nan))

@@ -90,7 +90,8 @@ def quantiles(hindcasts: Hindcasts, verification: Verification) -> "Figure":
     figure = canvas(4.4)
     shape, pairs, apart = figure.subplots(1, 3)
     values = [z[np.isfinite(z)] for z in (h.happened, h.made[h.model])]
-    bins = np.linspace(min(z.min() for z in values), max(z.max() for z in values), 61)
+    least, most = min(z.min() for z in values), max(z.max() for z in values)
+    bins = np.linspace(least, most if most > least else least + 1, 61)
     for z, colour, name in zip(values, (TRUTH, MODEL), ("truth", v.model), strict=True):
         shape.stairs(np.histogram(z, bins, density=True)[0], bins, color=colour, label=name, linewidth=1.4)
     shape.set_yscale("log")
@@ -146,6 +147,7 @@ def _spectra(v: Verification, columns: list[dict[str, Spectra]], titles: list[st
 def _column(power: Any, ratio: Any, found: dict[str, Spectra], methods: list[str]) -> None:
     own = next(iter(found.values()))
     power.loglog(own.frequency[1:], own.truth[1:], color=TRUTH, linewidth=2, label="truth")
+    _scale_of_ratios(ratio, own)
     ratio.axhspan(*NEAR, color="#d8d8d8", zorder=0)
     ratio.axhline(1, color=TRUTH, linewidth=1)
     for name, s in found.items():
@@ -154,11 +156,17 @@ def _column(power: Any, ratio: Any, found: dict[str, Spectra], methods: list[str
         power.plot(s.frequency[1:], s.made[1:], label=name, **style)
         ratio.plot(s.frequency[1:], s.ratio.value[1:], **style)
     ratio.fill_between(own.frequency[1:], own.ratio.low[1:], own.ratio.high[1:], color=MODEL, alpha=0.2, linewidth=0)
-    ratio.set_yscale("log")
-    ratio.set_ylim(0.4, 2.5)
-    ratio.set_yticks([0.5, 0.7, 1, 1.5, 2], ["0.5", "0.7", "1", "1.5", "2"])
-    ratio.minorticks_off()
     _wavelengths(ratio, own.frequency[1:])
+
+
+def _scale_of_ratios(ratio: Any, own: Spectra) -> None:
+    """A factor of two either way, or as far as the interval goes."""
+    ratio.set_yscale("log")
+    low, high = own.ratio.low[1:], own.ratio.high[1:]
+    ratio.set_ylim(max(0.05, 0.9 * np.nanmin(low, initial=0.5)), min(20, 1.1 * np.nanmax(high, initial=2)))
+    lowest, highest = ratio.get_ylim()
+    ticks = [r for r in (0.05, 0.1, 0.2, 0.5, 0.7, 1, 1.5, 2, 5, 10, 20) if lowest <= r <= highest]
+    ratio.set_yticks(ticks, [f"{r:g}" for r in ticks])
 
 
 def _wavelengths(axis: Any, frequency: NDArray) -> None:

@@ -121,13 +121,8 @@ class Emulator:
 
     def labels(self, fields: "xr.Dataset") -> list[str]:
         """The times of a dataset, as short as its steps allow."""
-        form = (
-            "%Y"
-            if self.spec.step.unit == "year"
-            else "%Y-%m-%d %H:%M"
-            if self.spec.step.seconds % 86400
-            else "%Y-%m-%d"
-        )
+        step = self.spec.step
+        form = "%Y" if step.unit == "years" else "%Y-%m-%d %H:%M" if step.seconds % 86400 else "%Y-%m-%d"
         return [t.strftime(form) for t in times_of(fields[describe(fields, self.spec.variables)[1].time])]
 
     # ---- how ---------------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ def fans(hindcasts: Hindcasts, *, cell: tuple[int, int] | None = None, other: st
             _edges(axis, x, made[other][start], other)
         axis.plot(x, truth[start], color=TRUTH, marker="o", markersize=4, label="truth")
         finish(axis, f"from {hindcasts.starts[start]}", "")
-    _same_span(axes.flat[: len(shown)])
+    _same_span(axes.flat[: len(shown)], from_zero=hindcasts.amounts)
     for axis in axes.flat[len(shown) :]:
         axis.set_visible(False)
     for axis in axes[-1]:
@@ -91,9 +91,11 @@ def bands(axis: Any, x: NDArray, members: Floats, name: str) -> None:
     axis.plot(x, np.median(members, axis=0), color=MODEL, linewidth=1.5, label="median")
 
 
-def _same_span(axes: NDArray) -> None:
+def _same_span(axes: NDArray, *, from_zero: bool) -> None:
     """Scales that differ by a shift alone, so that bands compare although the starts may be far apart."""
     limits = np.array([axis.get_ylim() for axis in axes])
+    if from_zero:
+        limits[:] = 0, limits.max()
     half = (limits[:, 1] - limits[:, 0]).max() / 2
     for axis, middle in zip(axes, limits.mean(axis=1), strict=True):
         axis.set_ylim(middle - half, middle + half)

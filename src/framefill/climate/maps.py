@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 FIELD, AMOUNT, DEPARTURE, SPREAD = "viridis", "YlGnBu", "RdBu_r", "magma_r"
 DEGREES = (1, 1.5, 2, 3, 6, 9, 10)
+MOST = 100.0  # percent; nothing falls short by more
 RARE = 0.1  # of the area mean: where it is drier, a relative bias is noise
 
 
@@ -37,7 +38,7 @@ def maps(hindcasts: Hindcasts, start: int, lead: int) -> "Figure":
     shown = [own[0], own[1].mean(axis=0), own[1][0]]
     what = h.name if h.normal is None else f"{h.name}, departure from normal"
     names = ["truth", f"mean of {len(made)} members", "member 1"]
-    kind = DEPARTURE if h.normal is not None else AMOUNT if _amounts(h) else FIELD
+    kind = DEPARTURE if h.normal is not None else AMOUNT if h.amounts else FIELD
     row(figure, list(top), shown, names, h.grid, f"{what} ({h.unit})", kind)
     error = made.mean(axis=0) - truth
     row(figure, [below[0]], [error], ["error of the mean"], h.grid, f"mean - truth ({h.unit})", DEPARTURE)
@@ -64,11 +65,7 @@ def relative_bias_map(hindcasts: Hindcasts, method: str, lead: int) -> Floats:
 
 
 def _bias(h: Hindcasts, lead: int) -> tuple[Floats, str]:
-    return (relative_bias_map(h, h.model, lead), "%") if _amounts(h) else (bias_map(h, h.model, lead), h.unit)
-
-
-def _amounts(h: Hindcasts) -> bool:
-    return bool(h.happened[h.there].min() == 0)
+    return (relative_bias_map(h, h.model, lead), "%") if h.amounts else (bias_map(h, h.model, lead), h.unit)
 
 
 def row(
@@ -78,7 +75,7 @@ def row(
     values = np.concatenate([f[np.isfinite(f)] for f in fields])
     low, high = np.quantile(values, (0.005, 0.995)) if len(values) else (0.0, 1.0)
     if colours == DEPARTURE:
-        high = max(abs(low), abs(high)) or 1.0
+        high = min(max(abs(low), abs(high)) or 1.0, MOST if label.endswith("(%)") else np.inf)
         low = -high
     elif colours in (AMOUNT, SPREAD):
         low = 0.0

@@ -30,7 +30,7 @@ def outlook(
     area mean over time.
     """
     figure = canvas(height_of(grid, 1) + 2.8)
-    above, below = figure.subfigures(2, 1, height_ratios=[height_of(grid, 1), 2.8])
+    above, below = np.atleast_1d(figure.subfigures(2, 1, height_ratios=[height_of(grid, 1), 2.8]))
     last = made[:, -1]
     whole = known[~np.isnan(known).all((1, 2))]
     since = whole[-1] if len(whole) and not np.isnan(whole[-1]).all() else None
@@ -52,8 +52,12 @@ def _fan(
     """The area mean of the last known fields, where those are whole, and of the members."""
     axis = figure.subplots()
     place = {label: i for i, label in enumerate(sorted({*times[0][-BEFORE:], *times[1]}))}
-    whole = [(place[t], average(f, grid.weights)) for t, f in zip(times[0], known, strict=True)
-             if t in place and np.isfinite(f).all() | (np.isfinite(f).sum() == np.isfinite(made[0, -1]).sum())]  # fmt: skip
+    cells = np.isfinite(made[0, -1])
+    whole = [
+        (place[t], average(np.where(cells, f, np.nan), grid.weights))
+        for t, f in zip(times[0], known, strict=True)
+        if t in place and np.isfinite(f)[cells].all()
+    ]
     if whole:
         axis.plot(*zip(*whole, strict=True), color=TRUTH, marker="o", markersize=3, label="known")
     means = average(made, grid.weights)

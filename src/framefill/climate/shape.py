@@ -107,7 +107,7 @@ def _compared(frequency: Floats, made: Floats, truth: Floats, rounds: int, block
 
 def _ratio(made: Floats, truth: Floats) -> Floats:
     own, its = made.mean(axis=0), truth.mean(axis=0)
-    return np.asarray(own / np.where(its > 0, its, np.nan))
+    return np.asarray(own / np.where(its > 1e-24 * its.sum(), its, np.nan))
 
 
 def _below(values: NDArray, support: Floats) -> Floats:

@@ -57,6 +57,11 @@ class Hindcasts:
         return tuple(self.made)[1:]
 
     @cached_property
+    def amounts(self) -> bool:
+        """Whether the truth is never below 0 and sometimes exactly that, as rain is."""
+        return bool(np.nanmin(self.happened) == 0)
+
+    @cached_property
     def there(self) -> NDArray[np.bool_]:
         """Where the truth and all members of all methods have a value: (starts, leads, H, W)."""
         there = ~np.isnan(self.happened)

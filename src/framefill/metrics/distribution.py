@@ -193,7 +193,8 @@ def _interval(
     for _ in range(rounds):
         index = [draw(rng, lengths[0])] * len(samples) if paired else [draw(rng, n) for n in lengths]
         values.append(statistic(*(sample[i] for sample, i in zip(samples, index, strict=True))))
-    low, high = np.percentile(values, (2.5, 97.5))
+    with np.errstate(invalid="ignore"):  # between infinite values there is nothing
+        low, high = np.percentile(values, (2.5, 97.5))
     return Interval(float(statistic(*samples)), float(np.mean(values)), float(low), float(high), rounds)
 
 
