@@ -66,7 +66,7 @@ class Archive:
                 f"{self.spec.step}; fill it in or begin after it"
             )
         part = self.dataset.isel({self.layout.time: slice(start, start + length)})
-        with _one_line(self.name, "read"):
+        with in_one_line(self.name, "read"):
             return Window(*to_tensor(part, self.spec, self.layout), times)
 
     def starts(self, length: int, *, first: int | None = None, last: int | None = None) -> list[int]:
@@ -112,7 +112,13 @@ def open_archive(place: Path | str, variables: Sequence[Variable | str], *, like
     where it does not fit.
     """
     name = str(place)
-    dataset = open_dataset(name)
+    return archive_of(open_dataset(name), variables, name=name, like=like)
+
+
+def archive_of(
+    dataset: "xr.Dataset", variables: Sequence[Variable | str], *, name: str, like: FieldSpec | None = None
+) -> Archive:
+    """The record that an open dataset is; `name` is what messages call it. Closes it and raises BadInput, see above."""
     try:
         spec, layout = describe(dataset, variables)
         if like is not None:
@@ -125,7 +131,7 @@ def open_archive(place: Path | str, variables: Sequence[Variable | str], *, like
 
 def open_dataset(place: Path | str) -> "xr.Dataset":
     """The dataset at `place`, as `open_archive` finds it, unread and unchecked. Raises MediaError."""
-    with _one_line(str(place), "opened"):
+    with in_one_line(str(place), "opened"):
         return _open(str(place))
 
 
@@ -139,7 +145,7 @@ def _open(name: str) -> "xr.Dataset":
     if not place.exists():
         raise MediaError(f"{name}: there is no such file or folder")
     if place.is_file():
-        return xr.open_dataset(place, engine=_engine(place), **dates)
+        return xr.open_dataset(place, engine=engine_of(place), **dates)
     if any((place / mark).exists() for mark in ("zarr.json", ".zgroup", ".zmetadata")):
         need("zarr")
         return xr.open_dataset(place, engine="zarr", consolidated=False, **dates)
@@ -151,14 +157,15 @@ def _folder(place: Path, dates: dict[str, Any]) -> "xr.Dataset":
     files = sorted(p for p in place.iterdir() if p.suffix in (".nc", ".nc4", ".cdf") and not p.name.startswith("."))
     if not files:
         raise MediaError(f"{place} is a folder without NetCDF files and is no Zarr store; give one of these")
-    engines = {_engine(f) for f in files}
+    engines = {engine_of(f) for f in files}
     return need("xarray").open_mfdataset(
         files, engine=engines.pop() if len(engines) == 1 else "netcdf4", combine="by_coords", data_vars="minimal",
         coords="minimal", compat="override", join="exact", **dates,
     )  # fmt: skip
 
 
-def _engine(file: Path) -> str:
+def engine_of(file: Path) -> str:
+    """The engine of xarray that reads a NetCDF file. Raises MediaError where it is none."""
     with file.open("rb") as opened:
         head = opened.read(8)
     for magic, engine in ENGINES.items():
@@ -169,7 +176,7 @@ def _engine(file: Path) -> str:
 
 
 @contextmanager
-def _one_line(name: str, done: str) -> Iterator[None]:
+def in_one_line(name: str, done: str) -> Iterator[None]:
     """Whatever the libraries raise becomes a MediaError; they have a dozen kinds, and no common base."""
     try:
         yield

@@ -92,7 +92,7 @@ class Layout:
     encoding: dict[str, Any]
     about: dict[str, dict[str, Any]]
     member: str | None = None
-    places: Places = Places()
+    places: Places = field(default_factory=Places)
 
 
 def describe(dataset: "xr.Dataset", variables: Sequence[Variable | str]) -> tuple[FieldSpec, Layout]:
@@ -158,8 +158,8 @@ def to_tensor(dataset: "xr.Dataset", spec: FieldSpec, layout: Layout, *, sparse:
 def to_dataset(x: Tensor, times: Sequence[Time], spec: FieldSpec, layout: Layout) -> "xr.Dataset":
     """A dataset of `x` (B, T, C, H, W) with axes (member, time, latitude, longitude), coordinates as in the file.
 
-    It has the edges of the cells as CF bounds, the grid mapping and coordinates of two dimensions that the file has, and
-    of the variables' attributes those that do not name other variables.
+    It has the edges of the cells as CF bounds, the file's grid mapping and coordinates of two dimensions, and of the
+    variables' attributes those that do not name other variables.
     """
     xr = need("xarray")
     B, T, C, H, W = x.shape

@@ -65,8 +65,8 @@ class Grid:
     def difference(self, other: "Grid") -> str | None:
         """How another grid differs, in words; None where it is the same to a thousandth of a cell."""
         if (self.unit, self.frame) != (other.unit, other.frame):
-            mine, its = (grid.frame or "latitude and longitude" for grid in (self, other))
-            return f"its axes are of {its}, not of {mine}"
+            here, there = (grid.frame or "latitude and longitude" for grid in (self, other))
+            return f"its axes are of {there}, not of {here}"
         for name in ("latitude", "longitude"):
             mine, its = np.array(getattr(self, name)), np.array(getattr(other, name))
             if len(mine) != len(its):
@@ -138,7 +138,8 @@ def grid_of(
         sides = np.sort(sides + 360 * np.round((east - sides.mean(axis=1)) / 360)[:, None], axis=1)
     east_edges = _edges("longitude", east, sides)
     north_edges = np.clip(north_edges, -90, 90) if globe else north_edges
-    return Grid(*(tuple(map(float, x)) for x in (north, east, north_edges, east_edges)), unit=unit, frame=frame)
+    y, x, y_edges, x_edges = (tuple(map(float, values)) for values in (north, east, north_edges, east_edges))
+    return Grid(y, x, y_edges, x_edges, unit, frame)
 
 
 def _rising(name: str, values: Floats, unit: str) -> NDArray[np.int64]:

@@ -53,7 +53,9 @@ class Places:
             more[self.mapping] = ((), np.int32(0), self.about)  # CF: its value means nothing
         made = made.assign_coords(more)
         for name in made.data_vars if self.mapping is not None else ():
-            made[name].encoding["grid_mapping"] = self.mapping  # xarray's place of links
+            made[name].attrs["grid_mapping"] = self.mapping
+            if self.coordinates:  # said here: xarray takes the name rotated_latitude_longitude for a link to latitude
+                made[name].attrs["coordinates"] = " ".join(str(c.name) for c in self.coordinates)
         return made
 
 

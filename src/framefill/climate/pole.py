@@ -53,7 +53,8 @@ class Pole:
 def pole_of(mapping: Mapping[str, Any]) -> Pole:
     """The pole that the attributes of a grid mapping say. Raises BadInput where they do not."""
     try:
-        return Pole(*(float(mapping[key]) for key in ATTRIBUTES[:2]), float(mapping.get(ATTRIBUTES[2], 0.0)))
+        latitude, longitude = (float(mapping[key]) for key in ATTRIBUTES[:2])
+        return Pole(latitude, longitude, float(mapping.get(ATTRIBUTES[2], 0.0)))
     except (KeyError, TypeError, ValueError) as error:
         raise BadInput(
             f"the grid mapping has {ATTRIBUTES[0]} {mapping.get(ATTRIBUTES[0])} and {ATTRIBUTES[1]} "

@@ -71,7 +71,7 @@ def _write_folder(dataset: "xr.Dataset", path: Path) -> None:
         raise BadInput(f"{path} is a file, and a Zarr store is a folder; choose another name")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        dataset.to_zarr(temporary, mode="w", consolidated=False)
+        _even(dataset).to_zarr(temporary, mode="w", consolidated=False)
         _exchange(temporary, path)
     except OSError as error:
         raise Failed(
@@ -79,6 +79,13 @@ def _write_folder(dataset: "xr.Dataset", path: Path) -> None:
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _even(dataset: "xr.Dataset") -> "xr.Dataset":
+    """With dask chunks of one size, as Zarr has them; files that were joined along time often have others."""
+    sizes = dataset.unify_chunks().chunksizes
+    uneven = {dim: max(chunks) for dim, chunks in sizes.items() if len({*chunks[:-1]}) > 1 or chunks[-1] > chunks[0]}
+    return dataset.chunk(uneven) if uneven else dataset
 
 
 def _exchange(new: Path, path: Path) -> None:
