@@ -4,7 +4,9 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +17,9 @@ from framefill.signals import Stop, Stopped, listening
 
 if TYPE_CHECKING:
     from framefill.training import Progress
+
+Sheet = Callable[[Any], Any]
+"""A picture of what a product does."""
 
 
 def train(
@@ -36,7 +41,7 @@ def train(
     dry_run: bool = False,
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:
-    """Trains a model on clips, a published data set or "digits". Run it again to go on where it stopped.
+    """Trains a model on clips, pictures, a published data set or "digits". Run it again to go on where it stopped.
 
     Ctrl-C or SIGTERM ends it after the current step with a checkpoint, a second one at once. Under torchrun all
     processes train one model (see docs/scale.md).
@@ -44,7 +49,8 @@ def train(
     Args:
         recipe: A recipe, such as mcvd (see `framefill recipes`).
         data: A folder of videos, GIFs, image folders or .npy arrays; the word digits; or a data set as kth:FOLDER, with
-            smmnist, kth, bair, cityscapes, ucf101 or vimeo90k, unpacked as its distributor gives it.
+            smmnist, kth, bair, cityscapes, ucf101 or vimeo90k, unpacked as its distributor gives it. For nonisotropic,
+            a folder or .zip of pictures, where folders called train, val and test are the splits.
         output: The run folder: it is only ever added to.
         preset: A setting of the recipe.
         set_: Override a field, such as --set batch_size=16; may be repeated.
@@ -95,7 +101,10 @@ def train(
                 chosen, source, output, card=card, steps=steps, budget=seconds, device=place, accumulate=accumulate,
                 save_every=save_every, shard=shard, stop=lambda: stop.number > 0,
             )  # fmt: skip
-            last = _follow(loop, output, held_out, stop, quiet=quiet, tensorboard=tensorboard and ranks.main)
+            last = _follow(
+                loop, output, partial(chosen.sheet, source=held_out), stop, quiet=quiet,
+                tensorboard=tensorboard and ranks.main,
+            )  # fmt: skip
     if last and last.stopped and last.step < last.steps:
         # Where another process got the signal, this one ends as if it had; one line is enough.
         stopped = Stopped(stop.number or signal.SIGTERM, f"stopped at step {last.step}; run again to go on")
@@ -115,7 +124,7 @@ def _tell(output: Path, last: "Progress | None", as_json: bool) -> None:
     print(json.dumps(result) if as_json else "\n".join(f"{k:8s} {v}" for k, v in result.items()))
 
 
-def _follow(loop: Any, output: Path, held_out: Any, stop: Stop, *, quiet: bool, tensorboard: bool) -> "Progress | None":
+def _follow(loop: Any, output: Path, sheet: Sheet, stop: Stop, *, quiet: bool, tensorboard: bool) -> "Progress | None":
     """Runs the loop to its end, showing where it is; draws samples and the loss curve at every checkpoint."""
     from framefill.cli.progress import meter
     from framefill.curves import draw_losses
@@ -129,21 +138,20 @@ def _follow(loop: Any, output: Path, held_out: Any, stop: Stop, *, quiet: bool, 
                 board.add_scalar("loss", progress.loss, progress.step)
             if progress.saved and not progress.stopped:
                 with suppress(Stopped), stop.at_once():  # a sheet that is being drawn is dropped; the loop then ends
-                    _samples(output, held_out, progress.step)
+                    _samples(output, sheet, progress.step)
                     draw_losses(output / "metrics.jsonl", output / "loss.png")
     return progress
 
 
-def _samples(output: Path, held_out: Any, step: int) -> None:
-    """A contact sheet of held-out clips: the truth, predicted, filled in; and one clip from nothing."""
+def _samples(output: Path, sheet: Sheet, step: int) -> None:
+    """What the model draws now, beside what it has not seen."""
     from framefill import checkpoint
     from framefill.atomic import replacing
-    from framefill.video.report import sample_sheet
 
-    sheet = sample_sheet(checkpoint.load(output / "model.safetensors"), held_out)
+    drawn = sheet(checkpoint.load(output / "model.safetensors"))
     with replacing(output / "samples" / f"step-{step:08d}.png") as part:
         part.parent.mkdir(exist_ok=True)
-        sheet.save(part, format="png")
+        drawn.save(part, format="png")
 
 
 def _board(output: Path) -> Any:
@@ -156,7 +164,7 @@ def _board(output: Path) -> Any:
 
 def _reading(done: int, of: int, name: str, quiet: bool) -> None:
     if not quiet:
-        print(f"reading clips: {done} of {of} ({name})", file=sys.stderr)
+        print(f"reading: {done} of {of} ({name})", file=sys.stderr)
 
 
 def _seconds(text: str | None) -> float | None:

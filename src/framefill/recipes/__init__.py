@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from framefill.errors import BadInput
-from framefill.recipes import mcvd
+from framefill.recipes import mcvd, nonisotropic
 
-RECIPES: dict[str, type] = {"mcvd": mcvd.MCVD}
+RECIPES: dict[str, type] = {"mcvd": mcvd.MCVD, "nonisotropic": nonisotropic.NonIsotropic}
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Preset:
 
 PRESETS: dict[str, dict[str, Preset]] = {
     "mcvd": {name: Preset(*row) for name, row in mcvd.PRESETS.items()},
+    "nonisotropic": {name: Preset(*row) for name, row in nonisotropic.PRESETS.items()},
 }
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from framefill.arrays import Rng
@@ -32,7 +33,7 @@ from framefill.diffusion.weight import Weight, capped, edm, snr
 from framefill.errors import BadInput
 from framefill.nets.unet import UNet
 from framefill.recipes.recipe import Source
-from framefill.video import datasets, motion
+from framefill.video import datasets, motion, report
 from framefill.video.clip import tensor
 from framefill.video.digits import MovingDigits
 from framefill.video.folder import Clips, Windows
@@ -269,6 +270,10 @@ class MCVD:
             device=device,
             card=card,
         )
+
+    def sheet(self, product: VideoModel, source: Any) -> Image.Image:
+        """Held-out clips, predicted and filled in, and one clip from nothing."""
+        return report.sample_sheet(product, source)
 
     @property
     def network_stride(self) -> int:
