@@ -16,6 +16,7 @@ from PIL import Image
 import framefill
 from framefill import cli
 from framefill.checkpoint import Card
+from framefill.cli import training
 from framefill.errors import BadInput, MediaError
 from framefill.recipes.nonisotropic import TINY
 from framefill.recipes.recipe import to_fields
@@ -295,3 +296,8 @@ def test_training_on_a_folder_draws_a_sheet_and_goes_on(folder, call, tmp_path, 
         assert (code, out) == (2, "")
         assert says in err
         assert len(err.splitlines()) == 1
+
+
+def test_names_from_an_archive_do_not_change_the_terminal(capsys):
+    training._reading(1, 2, "a\x1b[2Jb\nc.png", False)
+    assert capsys.readouterr().err == "reading: 1 of 2 (a\\x1b[2Jb c.png)\n"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from framefill.errors import BadInput
+from framefill.errors import BadInput, printable
 from framefill.signals import Stop, Stopped, listening
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def _board(output: Path) -> Any:
 
 def _reading(done: int, of: int, name: str, quiet: bool) -> None:
     if not quiet:
-        print(f"reading: {done} of {of} ({name})", file=sys.stderr)
+        print(f"reading: {done} of {of} ({printable(name)})", file=sys.stderr)
 
 
 def _seconds(text: str | None) -> float | None:
