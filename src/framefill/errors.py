@@ -32,5 +32,10 @@ class Failed(FramefillError):
 
 
 def one_line(error: FramefillError) -> str:
-    """The message of an error as one line: a file may be named with line breaks, or codes that change the terminal."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda code: f"\\x{ord(code[0]):02x}", " ".join(str(error).split()))
+    """The message of an error as one line."""
+    return printable(str(error))
+
+
+def printable(text: str) -> str:
+    """Text as one line: a file may be named with line breaks, or codes that change the terminal."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda code: f"\\x{ord(code[0]):02x}", " ".join(text.split()))

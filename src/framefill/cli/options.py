@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import tyro
 
@@ -11,6 +11,8 @@ from framefill.errors import BadInput
 
 if TYPE_CHECKING:
     from framefill.video.model import VideoModel
+
+P = TypeVar("P")
 
 
 @dataclass(frozen=True)
@@ -79,17 +81,23 @@ def positive(**values: float) -> None:
 
 
 def load(options: Options) -> "VideoModel":
-    """The model they name, drawing as they say."""
+    """The video model they name, drawing as they say."""
+    from framefill.video.model import VideoModel
+
+    return product(options, VideoModel, "videos")
+
+
+def product(options: Options, kind: type[P], of: str) -> P:
+    """The model they name, drawing as they say; BadInput if it is none of `kind`, which draws what `of` says."""
     from dataclasses import replace
 
     from framefill import checkpoint
     from framefill.device import choose
-    from framefill.video.model import VideoModel
 
-    model = checkpoint.load(options.model, device=choose(options.device))
-    if not isinstance(model, VideoModel):
-        raise BadInput(f"{options.model} is not a video model")
-    return replace(model, sampler=_sampler(options, model.sampler))
+    model: Any = checkpoint.load(options.model, device=choose(options.device))
+    if not isinstance(model, kind):
+        raise BadInput(f"{options.model} is not a model of {of}; `framefill info {options.model}` says what it is")
+    return replace(model, sampler=_sampler(options, model.sampler))  # type: ignore[type-var, attr-defined]
 
 
 def _sampler(options: Options, default: Any) -> Any:

@@ -71,7 +71,7 @@ def _words(p: Any) -> str:
         return f"loss {p.loss:.4f}, measuring the speed"
     left = f"{p.left / 3600:.1f} h" if p.left > 5400 else f"{p.left / 60:.0f} min" if p.left > 90 else f"{p.left:.0f} s"
     skipped = f", {p.skipped} steps skipped" if p.skipped else ""
-    return f"loss {p.loss:.4f}, {p.rate:.1f} clips/s, {left} left{skipped}"
+    return f"loss {p.loss:.4f}, {p.rate:.1f} examples/s, {left} left{skipped}"
 
 
 def _training_lines(what: str, quiet: bool) -> Callable[[Any], None]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from framefill.errors import BadInput
+from framefill.errors import BadInput, printable
 from framefill.signals import Stop, Stopped, listening
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def train(
     dry_run: bool = False,
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:
-    """Trains a model on clips, a published data set or "digits". Run it again to go on where it stopped.
+    """Trains a model on clips, pictures, a published data set or "digits". Run it again to go on where it stopped.
 
     Ctrl-C or SIGTERM ends it after the current step with a checkpoint, a second one at once. Under torchrun all
     processes train one model (see docs/scale.md).
@@ -50,7 +50,8 @@ def train(
     Args:
         recipe: A recipe, such as mcvd (see `framefill recipes`).
         data: A folder of videos, GIFs, image folders or .npy arrays; the word digits; or a data set as kth:FOLDER, with
-            smmnist, kth, bair, cityscapes, ucf101 or vimeo90k, unpacked as its distributor gives it.
+            smmnist, kth, bair, cityscapes, ucf101 or vimeo90k, unpacked as its distributor gives it. For nonisotropic,
+            a folder or .zip of pictures, where folders called train, val and test are the splits.
         output: The run folder: it is only ever added to.
         preset: A setting of the recipe.
         set_: Override a field, such as --set batch_size=16; may be repeated.
@@ -165,7 +166,7 @@ def _board(output: Path) -> Any:
 
 def _reading(done: int, of: int, name: str, quiet: bool) -> None:
     if not quiet:
-        print(f"reading clips: {done} of {of} ({name})", file=sys.stderr)
+        print(f"reading: {done} of {of} ({printable(name)})", file=sys.stderr)
 
 
 def _seconds(text: str | None) -> float | None:

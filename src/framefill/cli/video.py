@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from framefill.cli import pictures
 from framefill.cli.job import Input, Job
 from framefill.cli.options import DEFAULTS, Options, positive, rate
 from framefill.errors import BadInput
@@ -102,12 +103,15 @@ def complete(
 
 
 def generate(options: Common = DEFAULTS, *, frames: int = 10) -> None:
-    """A clip from nothing, of 10 frames per second unless --fps says otherwise.
+    """A clip from nothing, of 10 frames per second unless --fps says otherwise; pictures from a model of pictures.
 
     Args:
         frames: How many frames to make.
     """
     positive(frames=frames)
+    if pictures.drawn_by(options.model):
+        pictures.generate(options)
+        return
     fps = rate(options.fps) or Fraction(10)
     Job(
         options, "generated", lambda model, _: _whole(model.generate(frames, fps=fps, **_draw(options))), making=frames

@@ -3,7 +3,7 @@
 There is no truth here yet; for that see `verification`.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,8 @@ def outlook(
     area mean over time.
     """
     figure = canvas(height_of(grid, 1) + 2.8)
-    above, below = np.atleast_1d(figure.subfigures(2, 1, height_ratios=[height_of(grid, 1), 2.8]))
+    parts: Any = figure.subfigures(2, 1, height_ratios=[height_of(grid, 1), 2.8])
+    above, below = parts
     last = made[:, -1]
     whole = known[~np.isnan(known).all((1, 2))]
     since = whole[-1] if len(whole) and not np.isnan(whole[-1]).all() else None

@@ -7,9 +7,13 @@ from typing import Any
 import torch
 
 from framefill.errors import BadInput
-from framefill.recipes import climate, mcvd
+from framefill.recipes import climate, mcvd, nonisotropic
 
-RECIPES: dict[str, type] = {"mcvd": mcvd.MCVD, "climate": climate.Climate}
+RECIPES: dict[str, type] = {
+    "mcvd": mcvd.MCVD,
+    "nonisotropic": nonisotropic.NonIsotropic,
+    "climate": climate.Climate,
+}
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,7 @@ class Preset:
 
 PRESETS: dict[str, dict[str, Preset]] = {
     "mcvd": {name: Preset(*row) for name, row in mcvd.PRESETS.items()},
+    "nonisotropic": {name: Preset(*row) for name, row in nonisotropic.PRESETS.items()},
     "climate": {name: Preset(*row) for name, row in climate.PRESETS.items()},
 }
 
