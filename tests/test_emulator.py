@@ -24,7 +24,7 @@ from framefill.climate.fields import describe  # noqa: E402
 from framefill.climate.learned import Learned  # noqa: E402
 from framefill.climate.statistics import Statistics, lines, variables_of  # noqa: E402
 from framefill.climate.transforms import Identity, Log1p, Monotone, Scaling, Sqrt  # noqa: E402
-from framefill.climate.windows import FieldWindows, gather, years_of  # noqa: E402
+from framefill.climate.windows import FieldWindows, by_year, gather, years_of  # noqa: E402
 from framefill.diffusion.noise import White  # noqa: E402
 from framefill.diffusion.sample import DDIM  # noqa: E402
 from framefill.diffusion.schedule import cosine  # noqa: E402
@@ -153,12 +153,12 @@ def test_training_years_alone_are_looked_at(archive):
     assert (train, rest) == ((1900, 1920), (1921, 1929))
     assert years_of(archive, "test", 1920) == (1930, 1939)
     assert years_of(archive, "train", 0) == (1900, 1931)
-    kept = gather(archive, train, trend=0, in_range=[False])
+    kept = gather(archive, by_year(archive, "train", 1920), trend=0, in_range=[False])
     seen = values(record(land=True))[:21].astype(np.float64)
     np.testing.assert_allclose(kept.scaling.mean, np.nanmean(seen), rtol=1e-12)
     np.testing.assert_allclose(kept.scaling.std, np.nanstd(seen), rtol=1e-9)
     assert kept.never.flatten().nonzero()[:, 0].tolist() == [8, 9]
-    ranged = gather(archive, train, trend=0, in_range=[True])
+    ranged = gather(archive, by_year(archive, "train", 1920), trend=0, in_range=[True])
     scaled = ranged.scaling.encode(torch.from_numpy(seen)[:, None])
     assert float(scaled.min()) == pytest.approx(-1, abs=1e-9)
     assert float(scaled.max()) == pytest.approx(1, abs=1e-9)
@@ -175,7 +175,7 @@ def test_the_spread_of_cells_is_that_of_their_noise(tmp_path):
     made.tas.attrs["units"] = "K"
     made.to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
     with open_archive(tmp_path / "a.nc", ["tas"]) as opened:
-        kept = gather(opened, (1900, 2299), trend=10, in_range=[False])
+        kept = gather(opened, by_year(opened, "train", 2299), trend=10, in_range=[False])
     found = kept.cells.flatten() * kept.scaling.std[0] / torch.arange(1, 25)
     assert float((found - 1).abs().max()) < 0.12  # 400 values: 3.5 % each
 
@@ -371,8 +371,8 @@ def test_rotations_of_two_windows_keep_the_covariance(archive):
 
 
 def replace_source(recipe, archive):
-    kept = gather(archive, (1900, 1930), trend=recipe.trend, in_range=[False])
-    return FieldWindows(archive, 1900, 1930, kept)
+    begins = by_year(archive, "train", 1930)
+    return FieldWindows(archive, begins, gather(archive, begins, trend=recipe.trend, in_range=[False]))
 
 
 def test_windows_are_functions_of_their_seed_and_stay_in_their_years(archive):

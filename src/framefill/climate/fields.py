@@ -119,6 +119,18 @@ def describe(dataset: "xr.Dataset", variables: Sequence[Variable | str]) -> tupl
     return FieldSpec(found, grid, calendar_of(times[0]) if len(times) else "standard", step_of(times)), layout
 
 
+def fields_in(dataset: "xr.Dataset") -> list[str]:
+    """The names of its variables that have a time and a grid. Raises BadInput where there are none."""
+    found = [
+        str(name)
+        for name in dataset.data_vars
+        if all(_axis(dataset, str(name), axis) for axis in ("time", "latitude", "longitude"))
+    ]
+    if not found:
+        raise BadInput(f"no variable has a time, a latitude and a longitude; the file has {_names(dataset)}")
+    return found
+
+
 def times_of(time: "xr.DataArray") -> list[Time]:
     """The times as cftime objects, datetime64 among them. Raises BadInput where they are numbers without a unit."""
     values = np.atleast_1d(time.values)

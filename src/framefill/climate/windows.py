@@ -7,7 +7,7 @@ other. What is learned of the record as a whole (`Statistics`) comes from its tr
 import base64
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -18,19 +18,23 @@ from framefill.arrays import derive
 from framefill.climate.archive import Archive
 from framefill.climate.statistics import LARGEST, Statistics, lines
 from framefill.climate.transforms import Scaling, fit_scaling
+from framefill.climate.ukcp18 import seasons
 from framefill.errors import BadInput
 
 LOOKED_AT = 4096  # fields that the statistics are taken from, spread evenly over the training years
 AT_ONCE = 32
 
 
+Begins = Callable[[int], list[int]]
+"""Where windows of a length begin that belong to a split."""
+
+
 @dataclass(frozen=True, eq=False)
 class FieldWindows:
-    """Windows of the years `first` to `last` of a record, both included, and the statistics of its training years."""
+    """Windows of one split of a record, and the statistics of its training split."""
 
     archive: Archive
-    first: int
-    last: int
+    begins: Begins
     statistics: Statistics
 
     def sample(self, seed: int, *, length: int, strides: tuple[int, ...] = (1,)) -> NDArray[np.float32]:
@@ -42,7 +46,7 @@ class FieldWindows:
     def _starts(self, length: int) -> list[int]:
         known = self._found
         if length not in known:
-            known[length] = self.archive.starts(length, first=self.first, last=self.last)
+            known[length] = self.begins(length)
         return known[length]
 
     @cached_property
@@ -70,22 +74,35 @@ def years_of(archive: Archive, split: str, until: int) -> tuple[int, int]:
     return begins, min(ends, last)
 
 
+def by_year(archive: Archive, split: str, until: int) -> Begins:
+    """Windows that lie in the years of a split, see `years_of`."""
+    first, last = years_of(archive, split, until)
+    return partial(archive.starts, first=first, last=last)
+
+
+def by_season(archive: Archive, split: str) -> Begins:
+    """Windows of the seasons that the paper trains on, or ("val", "test") tests on, see `ukcp18.seasons`."""
+    return lambda length: (found := seasons(archive.times, length=length)).train if split == "train" else found.test
+
+
 def gather(
     archive: Archive,
-    years: tuple[int, int],
+    begins: Begins,
     *,
     trend: int,
     in_range: Sequence[bool],
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Statistics:
-    """The statistics of the record in `years`; a variable that is `in_range` is scaled from its range, not its moments.
+    """The statistics of the windows that begin there.
 
-    Its values then lie in [-1, 1], which is what a learned transform takes. `trend` is how many fields a line is put
+    A variable that is `in_range` is scaled from its range, not its moments; its values then lie in [-1, 1], which is
+    what a learned transform takes. `trend` is how many fields a line is put
     through, 0 for none.
     """
     transforms = [v.transform for v in archive.spec.variables]
     length = max(trend, 1)
-    starts = archive.starts(length, first=years[0], last=years[1])
+    starts = begins(length)
+    years = archive.times[starts[0]].year, archive.times[starts[-1] + length - 1].year
     chosen = [
         starts[i] for i in np.unique(np.linspace(0, len(starts) - 1, LOOKED_AT // length + 1).round().astype(int))
     ]

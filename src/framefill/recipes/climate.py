@@ -22,14 +22,15 @@ from PIL import Image
 from torch import Tensor
 
 from framefill.arrays import Rng, derive
-from framefill.climate.archive import open_archive
+from framefill.climate.archive import Archive, open_archive, open_dataset
 from framefill.climate.emulator import Emulator, Fill
-from framefill.climate.fields import Variable
+from framefill.climate.fields import Variable, fields_in
 from framefill.climate.learned import Learned
 from framefill.climate.samples import A1B, LICENSE
 from framefill.climate.statistics import Statistics, variables_of
 from framefill.climate.transforms import Identity
-from framefill.climate.windows import FieldWindows, gather, years_of
+from framefill.climate.ukcp18 import open_ukcp18
+from framefill.climate.windows import Begins, FieldWindows, by_season, by_year, gather
 from framefill.diffusion.denoiser import Denoiser, Model
 from framefill.diffusion.noise import GaussianFreeField, Noise, White
 from framefill.diffusion.observe import MomentMatched, Observation, Reconstruction, Replacement
@@ -40,7 +41,7 @@ from framefill.diffusion.weight import velocity
 from framefill.errors import BadInput
 from framefill.nets.spacetime import SpaceTimeUNet
 
-HADCM3 = "hadcm3"
+HADCM3, UKCP18 = "hadcm3", "ukcp18"
 
 
 @dataclass(frozen=True)
@@ -116,10 +117,15 @@ class Climate:
     ) -> FieldWindows:
         """Windows of a split of `data`: a NetCDF file, a Zarr store, a folder of files, or "hadcm3".
 
-        "hadcm3" is the annual temperature of `climate.samples`. Splits are by year, see `years_of`.
+        "hadcm3" is the annual temperature of `climate.samples`, ukcp18:FOLDER the files of UKCP18 local as they are
+        distributed, or what `open_ukcp18` made of them as Zarr, split as the paper does. All others are split by year, see `years_of`.
         """
-        place = A1B.find() if str(data) == HADCM3 else data
-        archive = open_archive(place, self._variables)
+        kind, _, folder = str(data).partition(":")
+        published = kind == UKCP18 and bool(folder)
+        if published and not Path(folder, "zarr.json").exists():
+            archive = open_ukcp18(folder)
+        else:
+            archive = self._open(folder if published else A1B.find() if str(data) == HADCM3 else data)
         found = (len(archive.spec.variables), *archive.spec.grid.shape)
         if found != (self.channels, self.height, self.width):
             raise BadInput(
@@ -128,19 +134,25 @@ class Climate:
             )
         if archive.spec.grid.periodic and not self.periodic:
             raise BadInput(f"{data} goes around the globe; say so: --set periodic=true")
-        years = years_of(archive, "train", self.until)
+
+        def begins(split: str) -> Begins:
+            return by_season(archive, split) if published else by_year(archive, split, self.until)
+
         learned = self._learned
         statistics = gather(
-            archive, years, trend=self.trend, progress=progress,
+            archive, begins("train"), trend=self.trend, progress=progress,
             in_range=[self.published or i in learned for i in range(self.channels)],
         )  # fmt: skip
         if str(data) == HADCM3:
             statistics = replace(statistics, license=LICENSE)
-        return FieldWindows(archive, *years_of(archive, split, self.until), statistics)
+        return FieldWindows(archive, begins(split), statistics)
 
-    @property
-    def _variables(self) -> list[Variable | str]:
-        return [Variable(name, "", transform or Identity()) for name, transform in variables_of(self.variables)]
+    def _open(self, place: str | Path) -> Archive:
+        named = variables_of(self.variables)
+        if not named:
+            with open_dataset(place) as dataset:
+                named = tuple((name, None) for name in fields_in(dataset))
+        return open_archive(place, [Variable(name, "", transform or Identity()) for name, transform in named])
 
     def about(self, source: FieldWindows) -> dict[str, Any]:
         """What must be known of the data to use the model."""
