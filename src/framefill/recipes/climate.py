@@ -117,8 +117,9 @@ class Climate:
     ) -> FieldWindows:
         """Windows of a split of `data`: a NetCDF file, a Zarr store, a folder of files, or "hadcm3".
 
-        "hadcm3" is the annual temperature of `climate.samples`, ukcp18:FOLDER the files of UKCP18 local as they are
-        distributed, or what `open_ukcp18` made of them as Zarr, split as the paper does. All others are split by year, see `years_of`.
+        "hadcm3" is the annual temperature of `climate.samples`; ukcp18:FOLDER are the files of UKCP18 local as they
+        are distributed, or what `open_ukcp18` made of them as Zarr, split as the paper does. All others are split by
+        year, see `years_of`.
         """
         kind, _, folder = str(data).partition(":")
         published = kind == UKCP18 and bool(folder)
