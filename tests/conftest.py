@@ -1,11 +1,13 @@
 """Shared by all tests: one thread, no network, and a recipe small enough to train in a second."""
 
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 
 import offline
+from framefill import cli
 from framefill.checkpoint import Card
 from framefill.recipes.mcvd import MCVD, TINY
 from framefill.recipes.recipe import to_fields
@@ -25,3 +27,20 @@ def small() -> MCVD:
 def card(small: MCVD) -> Card:
     """The card of a run of `small`."""
     return Card("mcvd", "tiny", to_fields(small), seed=3, about={"data": "digits"})
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Runs framefill with words in this process; gives exit code, standard output and standard error."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["framefill", *map(str, words)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as error:
+            code = error.code or 0
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run

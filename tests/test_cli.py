@@ -14,7 +14,6 @@ import pytest
 import torch
 
 import framefill
-from framefill import cli
 from framefill.signals import Stopped
 from framefill.video.digits import MovingDigits
 from framefill.video.files import Writer, probe, read_clip
@@ -35,23 +34,6 @@ def clip(tmp_path) -> Path:
         for frame in MovingDigits("test").sample(0, length=9, strides=(1,)):
             writer.write(frame)
     return path
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Runs framefill with words in this process; gives exit code, standard output and standard error."""
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["framefill", *map(str, words)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as error:
-            code = error.code or 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
 
 
 def refused(result, words: str) -> None:

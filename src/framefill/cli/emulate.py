@@ -171,6 +171,8 @@ def _drawn(emulator: "Emulator", known: "xr.Dataset", made: "xr.Dataset", place:
 
     before, after = emulator.arrays(known)[0], emulator.arrays(made)
     times = emulator.labels(known), emulator.labels(made)
+    if before.shape[-2:] != after.shape[-2:]:  # means on a coarser grid, of which a map would say nothing
+        before, times = before[:0, :, :1, :1], ([], times[1])
     drawn = []
     try:
         for i, variable in enumerate(emulator.spec.variables):
