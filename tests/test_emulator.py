@@ -194,6 +194,16 @@ def test_without_anything_beside_it_a_forecast_is_the_line_through_the_past():
     assert made.tas.attrs["units"] == "K"
 
 
+def test_of_a_long_record_only_the_end_is_read():
+    known = record(30)
+    broken = known.where(known.time > known.time[19])  # what is missing everywhere cannot be read
+    broken.tas.attrs = known.tas.attrs
+    model = emulator(noisy, trend=9)
+    np.testing.assert_array_equal(values(model.forecast(broken, 3)), values(model.forecast(known, 3)))
+    with pytest.raises(BadInput, match="missing everywhere"):
+        emulator(noisy, trend=11).forecast(broken, 3)
+
+
 def test_members_are_their_own_whatever_their_number():
     model = emulator(noisy, trend=9)
     many, few = (values(model.forecast(record(12), 7, members=n, seed=5)) for n in (11, 2))

@@ -55,6 +55,7 @@ def emulate(
         as_json: Print one JSON object instead of file names.
     """
     from framefill.cli.options import positive
+    from framefill.climate.outlook import BEFORE
 
     positive(steps=steps, members=members)
     if (task == "super-resolve") != (like is not None):
@@ -69,6 +70,8 @@ def emulate(
         print(json.dumps(plan))
         return
     known = _opened(start, emulator)
+    if task == "forecast":
+        known = emulator.recent(known, at_least=BEFORE)  # the picture shows more than the model needs
     made = _made(emulator, known, task, steps, members, seed, like)
     _write(made, place, emulator, model=model, seed=seed, start=start, overwrite=overwrite)
     result: dict[str, Any] = {"fields": str(place)}

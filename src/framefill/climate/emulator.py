@@ -64,8 +64,8 @@ class Emulator:
     # ---- verbs -------------------------------------------------------------------------------------------------
 
     def forecast(self, fields: "xr.Dataset", steps: int = 10, *, members: int = 20, seed: int = 0) -> "xr.Dataset":
-        """The `steps` fields after the last of `fields`, as an ensemble."""
-        values, times, layout = self._read(fields)
+        """The `steps` fields after the last of `fields`, as an ensemble. Of a long record only the end is read."""
+        values, times, layout = self._read(self.recent(fields))
         times = [*times, *following(times[-1], self.spec.step, _count(steps, "steps"))]
         return self._filled(_extended(values, steps), times, layout, members, seed, keep=slice(-steps, None))
 
@@ -124,6 +124,11 @@ class Emulator:
         step = self.spec.step
         form = "%Y" if step.unit == "years" else "%Y-%m-%d %H:%M" if step.seconds % 86400 else "%Y-%m-%d"
         return [t.strftime(form) for t in times_of(fields[describe(fields, self.spec.variables)[1].time])]
+
+    def recent(self, fields: "xr.Dataset", *, at_least: int = 0) -> "xr.Dataset":
+        """The last fields of a dataset, as many as a forecast looks at, unread."""
+        count = max(self.trend, self.past, at_least, 2)  # two say how far apart fields are
+        return fields.isel({describe(fields, self.spec.variables)[1].time: slice(-count, None)})
 
     # ---- how ---------------------------------------------------------------------------------------------------
 
