@@ -1,6 +1,7 @@
 """Makes a run the shipped model of that name: half-precision weights with a card that says what it is and scores.
 
 python benchmarks/ship.py runs/digits digits --data digits --licence "..." --note "..." --clips 100
+python benchmarks/ship.py runs/hadcm3 hadcm3 --said "..." --licence "..."     # fields: scored by `framefill evaluate`
 """
 
 import argparse
@@ -18,16 +19,31 @@ from framefill.recipes.recipe import from_fields, override, to_fields
 from framefill.video.report import scores
 
 
+def verified(folder):
+    """What `framefill evaluate` found of a model of fields: scores with their 95 % intervals, by method and lead."""
+    found = json.loads((folder / "result.json").read_text())
+    methods = found["verification"]["methods"]
+    table = {
+        name: {
+            str(score["lead"]): {kind: score[kind] for kind in ("crps", "energy", "spread_skill")}
+            for score in method["scores"]
+        }
+        for name, method in methods.items()
+    }
+    return {"what": f"fair CRPS and energy score, adjusted spread over skill, by lead: {found['card']}", **table}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("name")
     parser.add_argument(
-        "--data", required=True, help="digits, or the folder it was trained on: scored on its val split"
+        "--data", help="digits, or the folder it was trained on: scored on its val split; nothing: not scored here"
     )
     parser.add_argument("--said", required=True, help="what the card says of the data")
     parser.add_argument("--licence", required=True)
     parser.add_argument("--note", default="")
+    parser.add_argument("--verified", type=Path, help="a folder of `framefill evaluate`, for a model of fields")
     parser.add_argument("--clips", type=int, default=50)
     parser.add_argument("--samples", type=int, default=4)
     parser.add_argument("--set", nargs="*", default=[], help="fields of use, not of training, such as calls=2")
@@ -39,20 +55,24 @@ def main():
     target.parent.mkdir(exist_ok=True)
     halves = {name: tensor.half() for name, tensor in tensors.items()}
     checkpoint.write(target, halves, card)
-    source = recipe.source(words.data, "test" if words.data == "digits" else "val")
-    table = scores(framefill.load(target), source, clips=words.clips, samples=words.samples)
     lines = [json.loads(line) for line in (words.run / "metrics.jsonl").read_text().splitlines()]
     spent = sum(
         a["seconds"] for a, b in zip(lines, [*lines[1:], {"seconds": 0}], strict=True) if b["seconds"] < a["seconds"]
     )
     about = {
+        **({"fields": card.about["fields"]} if "fields" in card.about else {}),
         "data": words.said, "licence": words.licence, "note": words.note, "seconds": round(spent),
         "machine": f"CPU, {os.cpu_count()} cores shared with other work, torch {torch.__version__}",
-        "scores": {
-            "what": f"PSNR in dB, SSIM, CRPS in levels: mean and 95 % half-width over {words.clips} held-out clips, "
-            f"{words.samples} samples each", **table,
-        },
     }  # fmt: skip
+    if words.data:
+        source = recipe.source(words.data, "test" if words.data == "digits" else "val")
+        about["scores"] = {
+            "what": f"PSNR in dB, SSIM, CRPS in levels: mean and 95 % half-width over {words.clips} held-out clips, "
+            f"{words.samples} samples each",
+            **scores(framefill.load(target), source, clips=words.clips, samples=words.samples),
+        }
+    if words.verified:
+        about["scores"] = verified(words.verified)
     checkpoint.write(target, halves, dataclasses.replace(card, about=about))
     print(target, target.stat().st_size)
     print(json.dumps(about, indent=1))

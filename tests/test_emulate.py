@@ -132,6 +132,14 @@ def test_evaluation_goes_on_where_it_stopped_and_never_judges_on_training(call, 
     assert json.loads(call(*words)[1])["variables"] == said["variables"]
 
 
+def test_copies_of_training_fields_are_found_under_other_dates(call, model, tmp_path):
+    whole = open_dataset(SHIPPED).load()
+    later = whole.assign_coords(time=[t.replace(year=t.year + 40) for t in whole.time.values.tolist()])
+    later.to_netcdf(tmp_path / "later.nc", engine="h5netcdf")
+    said = line(call("evaluate", model, "later.nc", "-o", "out", "--samples", 2, "--leads", 1))
+    assert "the test holds fields that training has too" in said
+
+
 def test_recalibration_is_learned_in_the_years_of_training(call, model):
     words = ("evaluate", model, SHIPPED, "-o", "out", "--samples", 3, "--every", 3, "--leads", 1, "--recalibrate")
     code, out, error = call(*words, "--json")

@@ -29,6 +29,7 @@ def emulate(
     steps: int = 10,
     members: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 20,
     like: str | None = None,
+    stations: Path | None = None,
     calls: int | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -47,6 +48,7 @@ def emulate(
         steps: How many fields to make, for forecast and climatology.
         members: How many members the ensemble has.
         like: For super-resolve: a file on the model's grid, with the fields before, if the model needs some.
+        stations: For complete: a CSV file of time,latitude,longitude and the variables, of times after the record.
         calls: Network calls per block: fewer is faster, more is finer.
         seed: Same seed, same fields.
         device: cpu, cuda, or auto.
@@ -56,10 +58,13 @@ def emulate(
     """
     from framefill.cli.options import positive
     from framefill.climate.outlook import BEFORE
+    from framefill.climate.stations import with_stations
 
     positive(steps=steps, members=members)
     if (task == "super-resolve") != (like is not None):
         raise BadInput("--like FILE belongs to --task super-resolve, and only there: a file on the model's grid")
+    if stations is not None and task != "complete":
+        raise BadInput("--stations FILE belongs to --task complete")
     emulator = emulator_of(model, device, calls)
     place = _place(output, start, task)
     pictures = place.with_name(f"{place.stem}-maps.png")
@@ -70,6 +75,8 @@ def emulate(
         print(json.dumps(plan))
         return
     known = _opened(start, emulator)
+    if stations is not None:
+        known = with_stations(known, emulator.spec, stations)
     if task == "forecast":
         known = emulator.recent(known, at_least=BEFORE)  # the picture shows more than the model needs
     made = _made(emulator, known, task, steps, members, seed, like)

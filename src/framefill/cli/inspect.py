@@ -32,9 +32,14 @@ def info(
         about = card["about"]
         print(f"{name}: {card['recipe']} / {card['preset']}, step {card['step']}, seed {card['seed']}")
         for key, value in about.items():
-            print(f"  {key}: {value if isinstance(value, str) else json.dumps(value)}")
+            print(f"  {key}: {_short(value if isinstance(value, str) else json.dumps(value))}")
         if model:
             print("  " + ", ".join(f"{k}={v}" for k, v in card["fields"].items()))
+
+
+def _short(text: str, most: int = 1200) -> str:
+    """As much as one wants to read: the statistics of a grid have a number for every cell."""
+    return text if len(text) <= most else f"{text[:most]}... (--json has all of it)"
 
 
 def recipes(*, as_json: Annotated[bool, tyro.conf.arg(name="json")] = False) -> None:
