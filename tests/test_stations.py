@@ -80,3 +80,22 @@ def test_tables_that_are_none_are_told(tmp_path):
     (tmp_path / "binary.csv").write_bytes(HEADER.encode() + b"\xff\xfe\x00")
     with pytest.raises(MediaError, match="cannot be read as a table"):
         with_stations(known, spec, tmp_path / "binary.csv")
+
+
+def test_the_outlook_shows_what_changed_since_the_last_whole_field():
+    pytest.importorskip("matplotlib", reason="the plot extra is not installed")
+    from framefill.climate.outlook import outlook
+
+    draw = np.random.default_rng(0)
+    known = draw.normal(size=(4, 4, 6))
+    known[3, 1:] = np.nan
+    made = draw.normal(size=(5, 2, 4, 6))
+    spec = describe(record(12), ["tas"])[0]
+    times = (["1900", "1901", "1902", "1903"], ["1903", "1904"])
+    figure = outlook(spec.variables[0], spec.grid, known, made, times)
+    maps = [a.collections[0].get_array() for a in figure.axes if a.collections and a.get_title(loc="left")][:3]
+    np.testing.assert_allclose(maps[0].reshape(4, 6), made[:, 1].mean(0) - known[2])
+    np.testing.assert_allclose(maps[1].reshape(4, 6), made[0, 1] - known[2])
+    np.testing.assert_allclose(maps[2].reshape(4, 6), made[:, 1].std(0, ddof=1))
+    figure = outlook(spec.variables[0], spec.grid, known[:0], made, ([], times[1]))
+    assert "change" not in str([a.get_xlabel() for a in figure.axes])
