@@ -159,3 +159,20 @@ def test_a_dataset_has_the_verbs(model):
     gap = known.isel(time=[*range(35), 39])
     xr.testing.assert_identical(gap.framefill.interpolate(loaded, members=1), loaded.interpolate(gap, members=1))
     xr.testing.assert_identical(gap.framefill.complete(loaded, members=1), loaded.complete(gap, members=1))
+
+
+def test_a_recipe_takes_grid_and_variables_from_the_data(call, tmp_path):
+    whole = open_dataset(SHIPPED).load().isel(latitude=slice(0, 8), longitude=slice(0, 12))
+    both = whole.assign(other=whole.air_temperature * 2)
+    both.other.attrs = whole.air_temperature.attrs
+    both.to_netcdf(tmp_path / "two.nc", engine="h5netcdf")
+    small = ("features=8", "multipliers=1", "heads=1", "head_width=8", "batch_size=1", "calls=1")
+    words = [word for field in small for word in ("--set", field)]
+    code, _, error = call("train", "climate", "two.nc", "-o", "run", "--steps", 1, *words)
+    assert code == 0, error
+    assert (tmp_path / "run" / "samples" / "step-00000001.png").exists()
+    assert call("emulate", "two.nc", "-m", "run", "-n", 2, "--steps", 3, "-o", "out.nc")[0] == 0
+    made = open_dataset(tmp_path / "out.nc")
+    assert made.other.shape == (2, 3, 8, 12)
+    assert (tmp_path / "out-maps-air_temperature.png").exists()
+    assert call("emulate", "two.nc", "-m", "run", "-n", 2, "--task", "climatology", "-o", "free.nc")[0] == 0

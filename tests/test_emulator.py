@@ -162,6 +162,10 @@ def test_training_years_alone_are_looked_at(archive):
     scaled = ranged.scaling.encode(torch.from_numpy(seen)[:, None])
     assert float(scaled.min()) == pytest.approx(-1, abs=1e-9)
     assert float(scaled.max()) == pytest.approx(1, abs=1e-9)
+    assert by_year(archive, "val", 1920, before=3)(8) == [18, 19, 20, 21, 22]  # from 1921 on, and up to 1929
+    assert by_year(archive, "val", 1936, before=3)(6) == [34]  # 1937 and 1938 are too short, 1939 is taken too
+    with pytest.raises(BadInput, match="no 9 fields in a row of which all but 3 are in test"):
+        by_year(archive, "test", 1935, before=3)(9)
     with pytest.raises(BadInput, match="leaves none for test"):
         years_of(archive, "test", 1938)
     with pytest.raises(BadInput, match="unknown split"):

@@ -74,7 +74,7 @@ def train(
     from framefill.distributed import Ranks, joined
     from framefill.recipes.recipe import override, to_fields
 
-    chosen = override(recipes.find(recipe, preset).recipe, set_)
+    chosen = override(recipes.find(recipe, preset).recipe, set_).suited(data)
     place, seconds = choose(device), _seconds(budget)
     card = Card(recipe, preset, to_fields(chosen), seed=seed, about={"data": data})
     plan = {

@@ -74,10 +74,29 @@ def years_of(archive: Archive, split: str, until: int) -> tuple[int, int]:
     return begins, min(ends, last)
 
 
-def by_year(archive: Archive, split: str, until: int) -> Begins:
-    """Windows that lie in the years of a split, see `years_of`."""
+def by_year(archive: Archive, split: str, until: int, *, before: int = 0) -> Begins:
+    """Windows that lie in the years of a split, see `years_of`.
+
+    Those of "val" and "test" may have their first `before` fields, which are known, in years before. Where not one fits
+    into the years of "val", those of "test" are taken too: it is for looking at while training, not for scores.
+    """
     first, last = years_of(archive, split, until)
-    return partial(archive.starts, first=first, last=last)
+    if split == "train":
+        return partial(archive.starts, first=first, last=last)
+
+    def begins(length: int) -> list[int]:
+        years = [t.year for t in archive.times]
+        later = [i for i in archive.starts(length) if years[i + min(before, length - 1)] >= first]
+        inside = [i for i in later if years[i + length - 1] <= last]
+        if not inside and (split == "test" or not later):
+            raise BadInput(
+                f"{archive.name}: no {length} fields in a row of which all but {before} are in {split}, {first} to "
+                f"{last}; give more of the record, shorter windows (--set current=...), or end training earlier "
+                "(--set until=YEAR)"
+            )
+        return inside or later
+
+    return begins
 
 
 def by_season(archive: Archive, split: str) -> Begins:

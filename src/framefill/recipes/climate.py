@@ -48,8 +48,9 @@ HADCM3, UKCP18 = "hadcm3", "ukcp18"
 class Climate:
     """Every hyperparameter; the defaults are the paper's model of hourly rain (facts, section 4).
 
-    `variables` are names in the file with their transforms, such as "tas,pr:sqrt" (empty: the only one there is);
-    `channels` says how many. Training sees the years up to `until` (0: 80 % of the record).
+    `variables` are names in the file with their transforms, such as "tas,pr:sqrt"; `channels` says how many. With
+    `height` 0 the grid, and with no names the variables, are those of the data (`suited`). Training sees the years up
+    to `until` (0: 80 % of the record).
     """
 
     # fields
@@ -104,6 +105,11 @@ class Climate:
         return Learned(Denoiser(network, cosine(self.lowest, self.highest), V(), noise=noise), self._learned)
 
     @property
+    def _before(self) -> int:
+        """Fields that a window has before the current ones: those of the line, or the past."""
+        return max(self.trend, self.past)
+
+    @property
     def _learned(self) -> list[int]:
         return [i for i, (_, transform) in enumerate(variables_of(self.variables)) if transform is None]
 
@@ -121,12 +127,8 @@ class Climate:
         are distributed, or what `open_ukcp18` made of them as Zarr, split as the paper does. All others are split by
         year, see `years_of`.
         """
-        kind, _, folder = str(data).partition(":")
-        published = kind == UKCP18 and bool(folder)
-        if published and not Path(folder, "zarr.json").exists():
-            archive = open_ukcp18(folder)
-        else:
-            archive = self._open(folder if published else A1B.find() if str(data) == HADCM3 else data)
+        archive = self._record(data)
+        published = str(data).startswith(f"{UKCP18}:")
         found = (len(archive.spec.variables), *archive.spec.grid.shape)
         if found != (self.channels, self.height, self.width):
             raise BadInput(
@@ -137,7 +139,7 @@ class Climate:
             raise BadInput(f"{data} goes around the globe; say so: --set periodic=true")
 
         def begins(split: str) -> Begins:
-            return by_season(archive, split) if published else by_year(archive, split, self.until)
+            return by_season(archive, split) if published else by_year(archive, split, self.until, before=self._before)
 
         learned = self._learned
         statistics = gather(
@@ -146,7 +148,27 @@ class Climate:
         )  # fmt: skip
         if str(data) == HADCM3:
             statistics = replace(statistics, license=LICENSE)
-        return FieldWindows(archive, begins(split), statistics)
+        source = FieldWindows(archive, begins(split), statistics)
+        source.sample(0, length=self._before + self.current)  # a record too short for it is told now
+        return source
+
+    def suited(self, data: str | Path) -> "Climate":
+        """The recipe for the fields of `data`: with `height` 0 on their grid, and of all variables if none is named."""
+        if self.height:
+            return self
+        with self._record(data) as archive:
+            grid, found = archive.spec.grid, archive.spec.variables
+        names = self.variables or ",".join(v.name for v in found)
+        return replace(
+            self, variables=names, channels=len(found), height=grid.shape[0], width=grid.shape[1],
+            periodic=grid.periodic,
+        )  # fmt: skip
+
+    def _record(self, data: str | Path) -> Archive:
+        kind, _, folder = str(data).partition(":")
+        if kind != UKCP18 or not folder:
+            return self._open(A1B.find() if str(data) == HADCM3 else data)
+        return self._open(folder) if Path(folder, "zarr.json").exists() else open_ukcp18(folder)
 
     def _open(self, place: str | Path) -> Archive:
         named = variables_of(self.variables)
@@ -173,7 +195,7 @@ class Climate:
         return angle.cos() * windows + angle.sin() * others
 
     def _windows(self, source: FieldWindows, seeds: Sequence[int]) -> Tensor:
-        length = max(self.trend, self.past) + self.current
+        length = self._before + self.current
         x = torch.stack([torch.from_numpy(source.sample(s, length=length)) for s in seeds])
         return source.statistics.encode(x, self.trend, self.past)[0]
 
@@ -231,8 +253,7 @@ class Climate:
 
     def sheet(self, product: Emulator, source: FieldWindows) -> Image.Image:
         """A forecast from the first window of `source`: what happened, and three members, beside what is known."""
-        length = max(self.trend, self.past) + self.current
-        x = torch.from_numpy(source.sample(0, length=length))
+        x = torch.from_numpy(source.sample(0, length=self._before + self.current))
         made = product.members(torch.cat([x[: -self.current], torch.full_like(x[-self.current :], torch.nan)]), 3)
         rows = product.statistics.encode(torch.cat([x[None], made]), self.trend, self.past)[0][:, :, 0]
         return Image.fromarray(tiles(rows.flip(2)))
@@ -267,7 +288,7 @@ HADCM3_TINY = Climate(
 
 PRESETS: dict[str, tuple[Climate, str, str | None]] = {
     "tiny": (
-        replace(HADCM3_TINY, until=0, trend=0, mix=False, variables=""), "a record of fields", None,
+        replace(HADCM3_TINY, until=0, trend=0, mix=False, variables="", height=0, width=0), "a record of fields", None,
     ),
     "hadcm3": (HADCM3_TINY, HADCM3, None),
     "ukcp18": (Climate(variables="pr"), "UKCP18 local hourly rain, 64x64", "no score; qualitative"),

@@ -255,6 +255,10 @@ class MCVD:
         unknown = ~known[:, self.window.drawn, None, None, None]
         return model.loss(x, t, cond, self.weight, rng, counted=unknown.to(x.dtype))
 
+    def suited(self, data: str | Path) -> "MCVD":
+        """The recipe for `data`: this one, clips are cut to its size."""
+        return self
+
     def about(self, source: Source) -> dict[str, Any]:
         """What must be known of the data to use the model: nothing, pixels are pixels."""
         return {}

@@ -146,6 +146,10 @@ class NonIsotropic:
         """The trained model with its verbs."""
         return ImageModel(model, self.channels, self.height, self.width, sampler=DDPM(100), device=device, card=card)
 
+    def suited(self, data: str | Path) -> "NonIsotropic":
+        """The recipe for `data`: this one, pictures are cut to its size."""
+        return self
+
     def about(self, source: Any) -> dict[str, Any]:
         """What must be known of the data to use the model: nothing, pixels are pixels."""
         return {}
