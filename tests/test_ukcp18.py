@@ -4,7 +4,10 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 
+from framefill.arrays import Rng
+from framefill.checkpoint import Card
 from framefill.errors import BadInput, MediaError
 
 pytest.importorskip("xarray", reason="the climate extra is not installed")
@@ -15,6 +18,8 @@ from framefill.climate.archive import open_archive  # noqa: E402
 from framefill.climate.calendars import Step  # noqa: E402
 from framefill.climate.ukcp18 import BIRMINGHAM, open_ukcp18, seasons  # noqa: E402
 from framefill.climate.write import write  # noqa: E402
+from framefill.recipes.climate import Climate  # noqa: E402
+from framefill.recipes.recipe import to_fields  # noqa: E402
 from ukcp18_files import axes, hours_since_1970, rain, write_month  # noqa: E402
 
 
@@ -155,3 +160,33 @@ def test_no_window_of_two_kinds_and_none_is_one_line():
     assert split.train == []
     with pytest.raises(BadInput, match="no 10 hours in a row in one season; the record has 5 times"):
         seasons(times[:5])
+
+
+def test_the_papers_model_learns_its_transform_and_forecasts_from_five_hours(tmp_path):
+    for year, month in ((1980, 12), (1981, 3)):
+        write_month(tmp_path, year, month, hours=30)
+    recipe = Climate(variables="pr:learned", height=4, width=4, features=8, multipliers=(1,), blocks=1, heads=1,
+                     head_width=8, batch_size=2, calls=3)  # fmt: skip
+    source = recipe.source(f"ukcp18:{tmp_path}", "train")
+    starts = {tuple(source.sample(seed, length=10)[0].ravel()) for seed in range(200)}
+    assert len(starts) == 21  # March is of season 1, which is for training; December is not
+    batch = recipe.batch(source, range(4))
+    assert float(batch.min()) >= -1
+    assert float(batch.max()) <= 1
+    model = recipe.model()
+    before = {name: p.detach().clone() for name, p in model.maps.named_parameters()}
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for step in range(3):
+        optimiser.zero_grad()
+        recipe.loss(model, batch, Rng.batch(step, 4)).mean().backward()
+        optimiser.step()
+    assert all(not torch.equal(before[name], p) for name, p in model.maps.named_parameters())
+    card = Card("climate", "ukcp18-learned", to_fields(recipe), about=recipe.about(source))
+    product = recipe.product(model.eval().requires_grad_(False), card=card)
+    known = source.archive.dataset.isel(time=slice(30, 35)).load()
+    made = product.forecast(known, 7, members=2)
+    assert made.pr.shape == (2, 7, 4, 4)
+    assert np.isfinite(made.pr.values).all()
+    assert made.pr.attrs["grid_mapping"] in made
+    whole = product.members(torch.from_numpy(known.pr.values)[:, None], 2)
+    np.testing.assert_allclose(whole[:, :, 0], np.stack([known.pr.values] * 2))

@@ -168,7 +168,9 @@ class Climate:
         kind, _, folder = str(data).partition(":")
         if kind != UKCP18 or not folder:
             return self._open(A1B.find() if str(data) == HADCM3 else data)
-        return self._open(folder) if Path(folder, "zarr.json").exists() else open_ukcp18(folder)
+        return (
+            self._open(folder) if Path(folder, "zarr.json").exists() else open_ukcp18(folder, cells=self.height or 64)
+        )
 
     def _open(self, place: str | Path) -> Archive:
         named = variables_of(self.variables)
