@@ -8,7 +8,7 @@ from typing import Any
 
 from framefill.atomic import replacing
 from framefill.climate.plots import draw
-from framefill.climate.tables import as_json, as_text, headline
+from framefill.climate.tables import as_json, as_text
 from framefill.climate.verification import Hindcasts, Verification
 from framefill.errors import NotInstalled
 from framefill.evaluate.page import STYLE
@@ -39,12 +39,11 @@ def as_page(
         f'<h2>{html.escape(caption)}</h2><img src="{html.escape(path.name)}" alt="{html.escape(caption)}">'
         for caption, path in pictures.items()
     )
-    head = "".join(f"<p>{html.escape(line)}</p>" for line in headline(verification))
     rows = "".join(f"<dt>{html.escape(str(k))}</dt><dd>{html.escape(str(v))}</dd>" for k, v in card.items())
     warned = f'<p class="warning">{html.escape(warning)}</p>' if warning else ""
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>framefill: {title}</title><style>{STYLE} pre {{ overflow-x: auto }}</style><h1>{title}</h1>{head}"
+        f"<title>framefill: {title}</title><style>{STYLE} pre {{ overflow-x: auto; font-size: 0.75em }}</style><h1>{title}</h1>"
         f"{warned}<pre>{html.escape(as_text(verification))}</pre>{shown}<h2>Card</h2><dl>{rows}</dl></html>\n"
     )
 
