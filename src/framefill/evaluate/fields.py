@@ -43,7 +43,8 @@ def as_page(
     warned = f'<p class="warning">{html.escape(warning)}</p>' if warning else ""
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>framefill: {title}</title><style>{STYLE} pre {{ overflow-x: auto; font-size: 0.75em }}</style><h1>{title}</h1>"
+        f"<title>framefill: {title}</title><style>{STYLE} pre {{ overflow-x: auto; font-size: 0.75em }}</style>"
+        f"<h1>{title}</h1>"
         f"{warned}<pre>{html.escape(as_text(verification))}</pre>{shown}<h2>Card</h2><dl>{rows}</dl></html>\n"
     )
 
