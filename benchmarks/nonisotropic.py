@@ -18,11 +18,13 @@ import json
 import platform
 import time
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 
 import framefill
 from framefill import checkpoint, features
@@ -31,6 +33,7 @@ from framefill.metrics.distribution import bootstrap, frechet_distance, half_sam
 from framefill.video.images.album import Album
 from framefill.video.sheet import contact_sheet
 
+ACROSS = 10  # pictures of each model and number of steps that are shown
 SAMPLERS = {"ddpm": lambda steps: DDPM(steps), "ddpm-large": lambda steps: DDPM(steps, variance=1.0), "ddim": DDIM}
 
 
@@ -58,8 +61,8 @@ def main():
     note = {"samples": words.samples, "seed": words.seed, "sampler": words.sampler, "rows": rows}
     (words.output / "table.json").write_text(json.dumps(note, indent=1))
     order = sorted(sheet, key=lambda label: (int(label.split()[1]), label))
-    contact_sheet([(label, sheet[label]) for label in order], scale=1).save(words.output / "samples.png", optimize=True)
-    curves(words, cards)
+    rows = [(label, sheet[label][:ACROSS]) for label in order]
+    below(contact_sheet(rows, scale=1), curves(cards)).save(words.output / "nonisotropic.png", optimize=True)
 
 
 def arguments():
@@ -144,9 +147,17 @@ def table(rows):
     return "\n".join(lines)
 
 
-def curves(words, cards):
+def below(upper, lower):
+    """One picture under the other."""
+    both = Image.new("RGB", (max(upper.width, lower.width), upper.height + lower.height), upper.getpixel((0, 0)))
+    both.paste(upper, (0, 0))
+    both.paste(lower, (0, upper.height))
+    return both
+
+
+def curves(cards):
     """The training losses, both of white eps, smoothed over a twentieth of the run."""
-    axis = (figure := Figure(figsize=(6, 3.2), layout="constrained")).subplots()
+    axis = (figure := Figure(figsize=(5.2, 2.8), layout="constrained")).subplots()
     for run, card in cards.items():
         if not (Path(run) / "metrics.jsonl").exists():
             continue
@@ -158,7 +169,8 @@ def curves(words, cards):
     axis.set(xlabel="step", ylabel="|eps_hat - eps|^2 per pixel", yscale="log", title="training loss")
     axis.grid(alpha=0.3, which="both")
     axis.legend()
-    figure.savefig(words.output / "curves.png", dpi=100)
+    figure.savefig(buffer := BytesIO(), dpi=100)
+    return Image.open(buffer)
 
 
 if __name__ == "__main__":
