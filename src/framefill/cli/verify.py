@@ -34,18 +34,17 @@ def evaluate(
     from framefill.cli.options import positive
     from framefill.cli.progress import bar
     from framefill.climate.archive import open_archive
-    from framefill.climate.samples import A1B
+    from framefill.climate.samples import place_of
     from framefill.climate.tables import as_json as in_json
     from framefill.climate.tables import as_text
     from framefill.climate.verification import verify
     from framefill.evaluate import hindcasts
     from framefill.evaluate.fields import write_report
     from framefill.evaluate.hindcasts import Plan
-    from framefill.recipes.climate import HADCM3
 
     positive(every=every, samples=members)
     emulator = emulator_of(model, device, calls)
-    archive = open_archive(A1B.find() if data == HADCM3 else data, emulator.spec.variables, like=emulator.spec)
+    archive = open_archive(place_of(data), emulator.spec.variables, like=emulator.spec)
     if members < 2:
         raise BadInput("the spread of an ensemble needs 2 members or more: --samples 30")
     name = Path(model).stem

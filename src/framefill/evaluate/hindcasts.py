@@ -19,6 +19,7 @@ from framefill.climate.baselines import BASELINES
 from framefill.climate.emulator import Emulator
 from framefill.climate.leakage import check_split
 from framefill.climate.recalibrate import Recalibration, recalibrate
+from framefill.climate.samples import place_of
 from framefill.climate.scores import hindcast, truth
 from framefill.climate.verification import Hindcasts
 from framefill.errors import BadInput, FramefillError, MediaError
@@ -63,7 +64,7 @@ def check(emulator: Emulator, archive: Archive, starts: Sequence[int]) -> str | 
     first, last = emulator.statistics.years
     years = archive.times[starts[0] + 1].year, archive.times[-1].year
     try:
-        trained = open_archive(emulator.statistics.source, [v.name for v in emulator.spec.variables])
+        trained = open_archive(place_of(emulator.statistics.source), [v.name for v in emulator.spec.variables])
     except (MediaError, FramefillError, OSError):
         return f"the record of training ({emulator.statistics.source}) is not here, so copies of it were not looked for"
     with trained:

@@ -26,7 +26,7 @@ from framefill.climate.archive import Archive, open_archive, open_dataset
 from framefill.climate.emulator import Emulator, Fill
 from framefill.climate.fields import Variable, fields_in
 from framefill.climate.learned import Learned
-from framefill.climate.samples import A1B, LICENSE
+from framefill.climate.samples import HADCM3, LICENSE, place_of
 from framefill.climate.statistics import Statistics, variables_of
 from framefill.climate.transforms import Identity
 from framefill.climate.ukcp18 import open_ukcp18
@@ -41,7 +41,7 @@ from framefill.diffusion.weight import velocity
 from framefill.errors import BadInput
 from framefill.nets.spacetime import SpaceTimeUNet
 
-HADCM3, UKCP18 = "hadcm3", "ukcp18"
+UKCP18 = "ukcp18"
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class Climate:
             in_range=[self.published or i in learned for i in range(self.channels)],
         )  # fmt: skip
         if str(data) == HADCM3:
-            statistics = replace(statistics, license=LICENSE)
+            statistics = replace(statistics, source=HADCM3, license=LICENSE)
         source = FieldWindows(archive, begins(split), statistics)
         source.sample(0, length=self._before + self.current)  # a record too short for it is told now
         return source
@@ -167,7 +167,7 @@ class Climate:
     def _record(self, data: str | Path) -> Archive:
         kind, _, folder = str(data).partition(":")
         if kind != UKCP18 or not folder:
-            return self._open(A1B.find() if str(data) == HADCM3 else data)
+            return self._open(place_of(data))
         return (
             self._open(folder) if Path(folder, "zarr.json").exists() else open_ukcp18(folder, cells=self.height or 64)
         )
