@@ -11,6 +11,8 @@ from multiprocessing import forkserver
 from pathlib import Path
 from typing import ClassVar
 
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # as `framefill train` does before it imports torch
+
 import torch
 import torch._dynamo  # every optimiser imports it
 import torch.distributed.fsdp
