@@ -115,8 +115,14 @@ class Apart(Flow):
         for i in range(len(x)):
             given, own = None if cond is None else cond[i : i + 1], None if rng is None else rng.pick([i])
             ends.append(self.flow.follow(x[i : i + 1], given, own))
-        z, log_det, error, kinetic, jacobian = (torch.cat([end[k] for end in ends]) for k in range(5))
-        return Encoded(z, log_det, error, kinetic, jacobian, max(end.evaluations for end in ends))
+        return Encoded(
+            torch.cat([end.z for end in ends]),
+            torch.cat([end.log_det for end in ends]),
+            torch.cat([end.error for end in ends]),
+            torch.cat([end.kinetic for end in ends]),
+            torch.cat([end.jacobian for end in ends]),
+            max(end.evaluations for end in ends),
+        )
 
     def decode(self, z: Tensor, cond: Tensor | None = None) -> Tensor:
         """One solve per sample."""
