@@ -10,7 +10,7 @@ from framefill.arrays import Rng
 from framefill.errors import BadInput, Failed
 from framefill.flows.cnf import CNF
 from framefill.flows.flow import Apart, LogProb, normal_log_density
-from framefill.flows.maps import Affine, Identity, Logit
+from framefill.flows.maps import Affine, Logit
 from framefill.flows.ode import Solver
 from framefill.flows.trace import Exact, Gaussian, Rademacher
 from framefill.nets.fields import ConvField, DenseField
@@ -236,22 +236,6 @@ def test_matching_loss_is_zero_for_a_straight_field_and_splits_over_blocks():
         flow.matching(x)
 
 
-MAPS = {
-    "identity": Identity(),
-    "affine": Affine(torch.tensor([1.0, 2.0]), torch.tensor([0.5, 3.0])),
-    "logit": Logit(-4, 4),
-}
-
-
-@pytest.mark.parametrize("change", MAPS.values(), ids=MAPS)
-def test_maps_invert_and_know_their_log_det(change):
-    x = noise(5, 2).clamp(-3.9, 3.9)
-    y, log_det = change(x)
-    torch.testing.assert_close(change.inverse(y), x)
-    jacobian = torch.autograd.functional.jacobian(lambda v: change(v[None])[0][0], x[1])
-    assert log_det[1].item() == pytest.approx(torch.linalg.slogdet(jacobian).logabsdet.item(), abs=1e-6)
-
-
 def test_stiff_blocks_are_named():
     class Stiff(nn.Module):
         def forward(self, t, v, cond):
@@ -275,9 +259,6 @@ def test_stiff_blocks_are_named():
         (lambda: CNF([Linear(A)], trace=Rademacher(2)).encode(noise(2, 3)), "got none; pass rng"),
         (lambda: CNF([Linear(A)], trace=Gaussian(2)).encode(noise(2, 3), rng=Rng.batch(0, 1)), "2 samples .* got 1"),
         (lambda: Rademacher(0), "at least 1 probe"),
-        (lambda: Logit(1, 0), "low < high"),
-        (lambda: Logit(0, 1)(noise(9, 1) * 9), r"outside of the \[0, 1\] of this flow"),
-        (lambda: Affine(0.0, torch.tensor([1.0, 0.0])), "constant element"),
         (lambda: CNF([Linear(A)]).sample((3,), Rng.batch(0, 1), temperature=-1), "temperature"),
         (lambda: DenseField(2, 3)(torch.zeros(1), torch.zeros(1, 2)), "condition of 3 channels, got 0"),
         (lambda: ConvField(2, axes=4), "1, 2 or 3 axes"),
@@ -288,37 +269,42 @@ def test_bad_input(act, told):
         act()
 
 
-def two_rings(n, seed):
+def clusters(n, seed):
+    """Four round Gaussians of deviation 0.3 at (+-2, +-2): an entropy of log 4 + log(2 pi e 0.09) = 1.82 nats."""
     generator = torch.Generator().manual_seed(seed)
-    radius = 1 + 2 * (torch.rand(n, generator=generator) < 0.5) + 0.1 * torch.randn(n, generator=generator)
-    angle = 2 * math.pi * torch.rand(n, generator=generator)
-    return torch.stack([radius * angle.cos(), radius * angle.sin()], 1)
+    corner = 4 * torch.randint(2, (n, 2), generator=generator) - 2
+    return corner + 0.3 * torch.randn(n, 2, generator=generator)
 
 
-def gaussian_nats(train, test):
-    fit = torch.distributions.MultivariateNormal(train.mean(0), torch.cov(train.T))
-    return -fit.log_prob(test).mean().item()
+def train(flow, data, steps, loss):
+    optimizer = torch.optim.Adam(flow.parameters(), lr=1e-2)
+    for step in range(steps):
+        x = data[torch.randint(len(data), (256,))]
+        optimizer.zero_grad()
+        loss(x, Rng.batch(step, 256)).mean().backward()
+        optimizer.step()
 
 
 @pytest.mark.slow
-def test_a_short_training_beats_a_gaussian_by_a_nat_and_flow_matching_is_a_good_start():
+def test_a_short_training_beats_a_gaussian_by_a_nat_and_likelihood_polishes_flow_matching():
     torch.manual_seed(0)
-    train, test = two_rings(2000, 0), two_rings(500, 1)
-    flow = CNF([DenseField(2, hidden=(64, 64))], solver=Solver("rk4", step=0.125))
-    flow.before = Affine(train.mean(0), train.std(0))
-    optimizer = torch.optim.Adam(flow.parameters(), lr=5e-3)
-    for step in range(600):
-        x = train[torch.randint(len(train), (256,))]
-        rng = Rng.batch(step, 256)
-        loss = flow.matching(x, rng=rng).mean() if step < 400 else flow.loss(x).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    flow.solver = Solver()
-    with torch.no_grad():
-        ours = -flow.log_prob(test).nats.mean().item()
-    print(f"nats: flow {ours:.3f}, gaussian {gaussian_nats(train, test):.3f}")
-    assert ours < gaussian_nats(train, test) - 0.5
+    data, test = clusters(2000, 0), clusters(500, 1)
+    flow = CNF([DenseField(2)], before=Affine(data.mean(0), data.std(0)), solver=Solver("rk4", step=0.25))
+    fit = torch.distributions.MultivariateNormal(data.mean(0), torch.cov(data.T))
+
+    def nats():
+        flow.solver, before = Solver(rtol=1e-4, atol=1e-4), flow.solver
+        with torch.no_grad():
+            value = -flow.log_prob(test).nats.mean().item()
+        flow.solver = before
+        return value
+
+    train(flow, data, 300, lambda x, rng: flow.matching(x, rng=rng))
+    matched = nats()
+    train(flow, data, 30, lambda x, rng: flow.loss(x))
+    polished = nats()
+    assert matched < -fit.log_prob(test).mean().item() - 0.8
+    assert 1.7 < polished < min(matched - 0.1, -fit.log_prob(test).mean().item() - 1)
 
 
 def test_normal_log_density():
