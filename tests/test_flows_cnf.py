@@ -175,6 +175,25 @@ def test_adjoint_trains_as_direct_gradients_do(trace):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("trace", [Exact(), Rademacher(1)])
+def test_gradients_of_the_loss_are_finite_differences(trace):
+    flow, x = flow_of((2, 3, 2), blocks=2, trace=trace, solver=Solver("rk4", step=0.25)), noise(2, 2, 3, 2)
+
+    def loss():
+        return flow.loss(x, rng=Rng.batch(0, 2)).sum()
+
+    loss().backward()
+    for p in flow.parameters():
+        along = noise(*p.shape, seed=5)
+        with torch.no_grad():
+            p += 1e-5 * along
+            up = loss()
+            p -= 2e-5 * along
+            down = loss()
+            p += 1e-5 * along
+        assert (p.grad * along).sum().item() == pytest.approx(((up - down) / 2e-5).item(), rel=1e-4, abs=1e-7)
+
+
 def test_a_result_does_not_depend_on_the_batch():
     """Together within the solver's rtol 1e-5 (stated: 1e-4 nats), apart to the bit."""
     flow = flow_of((2, 4, 3), trace=Rademacher(3))
