@@ -42,13 +42,13 @@ def bits(flow, values, draws, trace, tolerance=1e-4):
 
 
 def train(flow, fit, hold, minutes):
-    """Flow matching for four fifths of the time, then likelihood; the averaged weights best on `hold` are kept."""
+    """Flow matching for half of the time, then likelihood; the averaged weights best on `hold` are kept."""
     start, step, best, kept = time.process_time(), 0, float("inf"), copy.deepcopy(flow.fields)
     rule = torch.optim.swa_utils.get_ema_multi_avg_fn(0.995)
     average = torch.optim.swa_utils.AveragedModel(flow.fields, multi_avg_fn=rule)
     optimizer = torch.optim.AdamW(flow.fields.parameters(), lr=2e-3, weight_decay=0.1)
     while (spent := (time.process_time() - start) / 60) < minutes:
-        matching = spent < 0.8 * minutes
+        matching = spent < 0.5 * minutes
         flow.trace, flow.solver = Rademacher(1), Solver("rk4", step=0.25)
         rng = Rng.batch(1, 128, step)
         rows = dequantise(fit[torch.randint(len(fit), (128,))], 1.0, rng)
