@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 
 from framefill.arrays import Rng
+from framefill.density import bits_per_dimension as bits_per_dimension
+from framefill.density import dequantise as dequantise
 from framefill.diffusion.denoiser import Model
 from framefill.diffusion.noise import Noise
 from framefill.diffusion.schedule import Level, levels
@@ -117,19 +119,3 @@ def _velocity(model: Model, level: Level, cond: Tensor | None) -> Field:
         return (math.cos(angle) * z - model(size * z, t, cond)) / math.sin(angle)
 
     return field
-
-
-def bits_per_dimension(log_p: Tensor, size: int, width: float = 1.0) -> Tensor:
-    """-log2(p(x) width^size) / size from log p in nats (B,): bits per element of values that are bins `width` wide.
-
-    For 8-bit pixels scaled to [-1, 1], width = 2 / 256; with `dequantise` the mean is an upper bound of the true code
-    length. width = 1 gives the plain differential entropy, which may be negative.
-    """
-    if size < 1 or not width > 0:
-        raise BadInput(f"bits per dimension need size >= 1 and width > 0, got {size} and {width}")
-    return -log_p / (size * math.log(2)) - math.log2(width)
-
-
-def dequantise(x: Tensor, width: float, rng: Rng) -> Tensor:
-    """x (B, ...) of bin centres `width` apart, each moved to a uniform place in its bin."""
-    return x + width * (rng.uniform(x.shape[1:], x).to(x.dtype) - 0.5)
