@@ -70,6 +70,7 @@ class Quantiser(nn.Module):
 
     def forward(self, z: Tensor) -> Quantised:
         """z (B, D, h, w). In training dead codes are revived first, and `counts` says how often each was chosen."""
+        z = z.to(torch.promote_types(z.dtype, torch.float32))  # 16 bits are too few for small differences
         vectors = self._rows(z)
         if self.training and self.patience:
             self._revive(vectors.detach())
