@@ -157,11 +157,11 @@ def figures() -> torch.Tensor:
 @pytest.mark.slow
 def test_a_small_vqgan_learns_eight_pictures_by_heart_without_a_tint():
     torch.manual_seed(0)
-    layout = Layout(width=16, multipliers=(1, 2, 2), blocks=1, attention=(False,) * 3, groups=8)
-    model, x, steps = VQGAN(layout, codes=64, patience=20).train(), figures(), 300
+    layout = Layout(width=8, multipliers=(1, 2, 2), blocks=1, attention=(False,) * 3, groups=8)
+    model, x, steps = VQGAN(layout, codes=64, patience=20).train(), figures(), 260
     adam = torch.optim.Adam(model.parameters(), fused=True)
     for step in range(steps):
-        adam.param_groups[0]["lr"] = 5e-3 * min(1, (step + 1) / 20, 2 * (steps - step) / steps)
+        adam.param_groups[0]["lr"] = 1e-2 * min(1, (step + 1) / 20, 2 * (steps - step) / steps)
         model.quantiser.patience = 20 if step < 0.7 * steps else 0
         adam.zero_grad()
         model.loss(x, Rng.batch(step, 8), weighted((1.0, absolute), (1.0, squared))).mean().backward()
