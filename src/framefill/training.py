@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
+from math import isfinite
 from pathlib import Path
 
 import torch
@@ -22,7 +23,7 @@ from framefill.checkpoint import Card
 from framefill.device import bf16_pays
 from framefill.distributed import Ranks, alike, joined, spread, whole
 from framefill.errors import BadInput, Failed
-from framefill.recipes.recipe import Recipe, Source
+from framefill.recipes.recipe import Notes, Recipe, Source
 from framefill.runs import Run
 
 DATA, NOISE, DROPOUT = 1, 2, 3
@@ -150,6 +151,11 @@ class Trainer:
         replicated = isinstance(self.lesson, nn.parallel.DistributedDataParallel)
         return self.lesson.no_sync() if replicated and not last else nullcontext()  # type: ignore[operator]
 
+    def notes(self) -> dict[str, float]:
+        """What the recipe has to say of the last batch for the log, if anything: finite numbers."""
+        said = self.recipe.notes(self.model) if isinstance(self.recipe, Notes) else {}
+        return {name: value for name, value in said.items() if isfinite(value)}
+
     def state(self) -> dict[str, Tensor]:
         """Everything needed to go on: parameters, average, Adam's moments."""
         tensors = {f"model.{k}": v for k, v in self.named.items()} | {
@@ -248,7 +254,7 @@ def train(
                 trainer.stopping,
             )  # fmt: skip
             if run and (trainer.step % log_every == 0 or saved):
-                run.log(asdict(progress) | {"saved": bool(saved), "seconds": clock.elapsed})
+                run.log(asdict(progress) | {"saved": bool(saved), "seconds": clock.elapsed} | trainer.notes())
             yield progress
 
 

@@ -70,10 +70,18 @@ class EfficientNetLite0(nn.Module):
 
         Trained at 224x224; any size of at least 32x32 runs. Raises BadInput for another shape.
         """
-        if x.ndim != 4 or x.shape[1] != 3 or min(x.shape[2:]) < 32:
-            raise BadInput(f"EfficientNet-Lite0 takes pictures (B, 3, H, W) of at least 32x32, got {tuple(x.shape)}")
-        h = F.relu6(self.stem(x))
-        for block in self.blocks:
-            h = block(h)
+        h = self.maps(x)[-1]
         features = F.relu6(self.head(h)).mean((2, 3))
         return features, self.logits(features)
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """What the stages say of x: maps (B, C, h, w) of 16, 24, 40, 80, 112, 192 and 320 channels."""
+        if x.ndim != 4 or x.shape[1] != 3 or min(x.shape[2:]) < 32:
+            raise BadInput(f"EfficientNet-Lite0 takes pictures (B, 3, H, W) of at least 32x32, got {tuple(x.shape)}")
+        h, last, found = F.relu6(self.stem(x)), 0, []
+        for count, *_ in STAGES:
+            for block in self.blocks[last : last + count]:
+                h = block(h)
+            last += count
+            found.append(h)
+        return found

@@ -7,12 +7,13 @@ from typing import Any
 import torch
 
 from framefill.errors import BadInput
-from framefill.recipes import climate, mcvd, nonisotropic
+from framefill.recipes import autoencoder, climate, mcvd, nonisotropic
 
 RECIPES: dict[str, type] = {
     "mcvd": mcvd.MCVD,
     "nonisotropic": nonisotropic.NonIsotropic,
     "climate": climate.Climate,
+    "autoencoder": autoencoder.Autoencoder,
 }
 
 
@@ -29,6 +30,7 @@ PRESETS: dict[str, dict[str, Preset]] = {
     "mcvd": {name: Preset(*row) for name, row in mcvd.PRESETS.items()},
     "nonisotropic": {name: Preset(*row) for name, row in nonisotropic.PRESETS.items()},
     "climate": {name: Preset(*row) for name, row in climate.PRESETS.items()},
+    "autoencoder": {name: Preset(*row) for name, row in autoencoder.PRESETS.items()},
 }
 
 
@@ -44,7 +46,7 @@ def find(name: str, preset: str) -> Preset:
 def parameters(recipe: Any) -> int:
     """The number of trainable parameters, counted without allocating them."""
     with torch.device("meta"):
-        return sum(p.numel() for p in recipe.model().parameters())
+        return sum(p.numel() for p in recipe.model().parameters() if p.requires_grad)
 
 
 def rows() -> list[dict[str, Any]]:

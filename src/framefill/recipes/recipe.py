@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeVar, get_args, get_type_hints
+from typing import Any, Protocol, TypeVar, get_args, get_type_hints, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +71,15 @@ class Recipe(Protocol):
 
     def loss(self, model: Any, batch: Tensor, rng: Rng) -> Tensor:
         """The training loss per example (B,)."""
+        ...
+
+
+@runtime_checkable
+class Notes(Protocol):
+    """What a recipe may have besides: numbers for the log."""
+
+    def notes(self, model: Any) -> dict[str, float]:
+        """What is worth knowing of the last training batch, by name."""
         ...
 
 

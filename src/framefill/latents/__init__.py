@@ -1,0 +1,1 @@
+"""Autoencoders: pictures to small latents and back, under one contract."""

@@ -1,0 +1,31 @@
+"""How far a reconstruction is from its picture: differentiable, one number per picture.
+
+A distance takes pictures (B, C, H, W) in [-1, 1], made first, to (B,). Perceptual ones come from outside (features/),
+as functions: an autoencoder neither owns such a network nor trains it.
+"""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+Distance = Callable[[Tensor, Tensor], Tensor]
+
+
+def absolute(made: Tensor, truth: Tensor) -> Tensor:
+    """Mean absolute error."""
+    return (made - truth).abs().mean((1, 2, 3))
+
+
+def squared(made: Tensor, truth: Tensor) -> Tensor:
+    """Mean squared error."""
+    return (made - truth).square().mean((1, 2, 3))
+
+
+def weighted(*terms: tuple[float, Distance]) -> Distance:
+    """The sum of distances, each times its weight."""
+
+    def total(made: Tensor, truth: Tensor) -> Tensor:
+        first, *rest = (weight * distance(made, truth) for weight, distance in terms)
+        return sum(rest, first)
+
+    return total

@@ -1,0 +1,42 @@
+"""The discriminator of pix2pix (Isola et al. 2017): says of every patch of a picture whether it looks real.
+
+Paper: theirs normalises over the batch, which couples the answers about different pictures and differs between
+training and use; this one normalises every picture by itself.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from framefill.errors import BadInput
+from framefill.nets.layers import GroupNorm, variance_scaling
+
+
+class PatchDiscriminator(nn.Module):
+    """Pictures (B, channels, H, W) to one number per patch (B, 1, h, w), about H / 2^layers by W / 2^layers.
+
+    A patch is 70 pixels wide with 3 `layers`, 34 with 2, 16 with 1. Pictures must be of at least `smallest` pixels.
+    """
+
+    def __init__(self, channels: int, *, width: int = 64, layers: int = 3):
+        super().__init__()
+        if not 1 <= layers <= 6 or min(channels, width) < 1:
+            raise BadInput(f"a discriminator has 1 to 6 layers and some width, got {layers} of width {width}")
+        widths = [channels, *(width * min(2**i, 8) for i in range(layers + 1)), 1]
+        strides = [2] * layers + [1, 1]
+        self.smallest = 4 * 2**layers
+        convs = [nn.Conv2d(i, o, 4, stride=s, padding=1) for i, o, s in zip(widths, widths[1:], strides, strict=False)]
+        self.convs = nn.ModuleList(convs)
+        self.norms = nn.ModuleList([GroupNorm(features) for features in widths[2:-1]])
+        for layer in convs:
+            variance_scaling(layer.weight)
+            nn.init.zeros_(layer.get_parameter("bias"))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Above zero where x looks real, below where it looks made."""
+        if min(x.shape[-2:]) < self.smallest:
+            H, W = x.shape[-2:]
+            raise BadInput(f"pictures of {H}x{W} for a discriminator that needs {self.smallest}; give it fewer layers")
+        h = F.leaky_relu(self.convs[0](x), 0.2)
+        for conv, norm in zip(self.convs[1:-1], self.norms, strict=True):
+            h = F.leaky_relu(norm(conv(h)), 0.2)
+        return self.convs[-1](h)

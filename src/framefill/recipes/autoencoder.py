@@ -1,0 +1,177 @@
+"""Autoencoders of pictures: VQGAN, or with codes = 0 a KL-VAE, as latent diffusion trains them (Rombach et al. 2022).
+
+The networks are theirs, with the layouts of their published configs, and taming-transformers' f16 (facts, section 5).
+In training: absolute and perceptual error, the penalty of the latents and, from the step `adversary_start` on, a patch
+discriminator whose weight follows from the last layer of the decoder.
+
+Paper: their perceptual error is LPIPS, whose weights no package carries. `lpips` takes the user's file; without it
+the maps of EfficientNet-Lite0 serve, which `pip` brings (see features/perceptual.py), on another scale.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from framefill.arrays import Rng
+from framefill.errors import BadInput
+from framefill.features.perceptual import file_distance, lite0_distance
+from framefill.latents.adversarial import Adversarial
+from framefill.latents.autoencoder import Autoencoder as Network
+from framefill.latents.autoencoder import Layout
+from framefill.latents.distance import Distance, absolute, weighted
+from framefill.latents.kl import KLVAE
+from framefill.latents.pictures import PictureCoder
+from framefill.latents.vqgan import VQGAN
+from framefill.nets.patches import PatchDiscriminator
+from framefill.recipes.recipe import Source
+from framefill.video.clip import tensor
+from framefill.video.images.album import Album
+from framefill.video.sheet import contact_sheet
+
+Tell = Callable[[int, int, str], None]
+"""How long work reports: (done, total, what of)."""
+
+
+@dataclass(frozen=True)
+class Autoencoder:
+    """Every hyperparameter of an autoencoder and its training; the defaults are latent diffusion's f8 with 16384 codes.
+
+    `codes` is the size of the codebook, 0 for Gaussian latents with a KL of weight `kl`. `patience` as in `Quantiser`.
+    `perceptual` and `adversary` are weights, 0 for none. `lpips` is a TorchScript file (see `distance_file`).
+    """
+
+    channels: int = 3
+    height: int = 256
+    width: int = 256
+    flip: bool = True
+    # latents
+    codes: int = 16384
+    latent_channels: int = 4
+    commitment: float = 0.25
+    patience: int = 100
+    kl: float = 1e-6
+    # network
+    features: int = 128
+    multipliers: tuple[int, ...] = (1, 2, 2, 4)
+    blocks: int = 2
+    attention: tuple[bool, ...] = (False, False, False, True)
+    groups: int = 32
+    # loss
+    perceptual: float = 1.0
+    lpips: str = ""
+    adversary: float = 0.75
+    adversary_start: int = 250_000
+    judge_features: int = 64
+    judge_layers: int = 2
+    # training; Paper: without clipping, which one norm for both networks would also couple
+    batch_size: int = 14
+    learning_rate: float = 6.3e-5  # 4.5e-6 times the batch
+    warmup: int = 0
+    cooldown: float = 0.0
+    ema: float = 0.999
+    clip: float = 1e6
+    steps: int = 500_000
+
+    @property
+    def layout(self) -> Layout:
+        """The shapes of encoder and decoder."""
+        return Layout(
+            self.channels, self.latent_channels, 0, self.features, self.multipliers, self.blocks, self.attention,
+            self.groups,
+        )  # fmt: skip
+
+    def network(self) -> Network:
+        """The autoencoder, freshly initialised."""
+        if self.codes:
+            return VQGAN(self.layout, codes=self.codes, commitment=self.commitment, patience=self.patience)
+        return KLVAE(self.layout, weight=self.kl)
+
+    def model(self) -> nn.Module:
+        """The autoencoder, with its adversary if it has one."""
+        network = self.network()
+        if not self.adversary:
+            return network
+        judge = PatchDiscriminator(self.channels, width=self.judge_features, layers=self.judge_layers)
+        return Adversarial(network, judge, weight=self.adversary, start=self.adversary_start)
+
+    def source(
+        self, data: str | Path, split: str, *, cache: Path | None = None, progress: Tell | None = None
+    ) -> Source:
+        """Pictures of a split of `data`, a folder or .zip of them; mirrored for training only."""
+        return Album.open(
+            data, split, height=self.height, width=self.width, channels=self.channels,
+            flip=self.flip and split == "train", cache=cache, progress=progress,
+        )  # fmt: skip
+
+    def batch(self, source: Source, seeds: Sequence[int]) -> Tensor:
+        """Training pictures (B, C, H, W) in [-1, 1], one per seed."""
+        pictures = torch.stack([tensor(source.sample(s, length=1, strides=(1,)))[0] for s in seeds])
+        if pictures.shape[1:] != (self.channels, self.height, self.width):
+            raise BadInput(
+                f"this recipe takes pictures of {self.channels}x{self.height}x{self.width} (channels, height, width), "
+                f"the data has {'x'.join(map(str, pictures.shape[1:]))}"
+            )
+        return pictures
+
+    def distance(self, device: str = "cpu") -> Distance:
+        """What a reconstruction is held against its picture by."""
+        if not self.perceptual:
+            return absolute
+        path = Path(self.lpips) if self.lpips else None
+        seen = file_distance(path, device=device) if path else lite0_distance(device=device)
+        return weighted((1.0, absolute), (self.perceptual, seen))
+
+    def loss(self, model: Any, batch: Tensor, rng: Rng) -> Tensor:
+        """The training loss per picture (B,), both networks' together; see latents/adversarial.py."""
+        return model.loss(batch, rng, self.distance(str(batch.device)))
+
+    def notes(self, model: Any) -> dict[str, float]:
+        """What the log says of the last batch: perplexity and use of the codebook, or KL, and the adversary."""
+        return model.notes()
+
+    def product(self, model: nn.Module, *, card: Any = None, device: str = "cpu") -> PictureCoder:
+        """The trained model with its verbs."""
+        return PictureCoder(model, device=device, card=card)
+
+    def about(self, source: Any) -> dict[str, Any]:
+        """What must be known of the data to use the model: nothing, pixels are pixels."""
+        return {}
+
+    def sheet(self, product: PictureCoder, source: Any) -> Image.Image:
+        """Held-out pictures and what comes back of them."""
+        real = np.concatenate([source.sample(seed) for seed in range(12)])
+        return contact_sheet([("held out", real), ("there and back", product.reconstruct(real))])
+
+
+F, T = False, True
+F8 = Autoencoder()
+F4 = replace(F8, codes=8192, latent_channels=3, multipliers=(1, 2, 4), attention=(F, F, F))
+F16 = replace(F8, latent_channels=8, multipliers=(1, 1, 2, 2, 4), attention=(F, F, F, F, T))
+TAMING = replace(F16, latent_channels=256, adversary=0.8, judge_layers=3)
+KL8 = replace(
+    F8, codes=0, multipliers=(1, 2, 4, 4), attention=(F, F, F, F), adversary=0.5, adversary_start=50_001, judge_layers=3
+)
+# Ours: for one CPU core.
+TINY = replace(
+    F8, height=32, width=32, codes=256, features=16, multipliers=(1, 2, 2), blocks=1, attention=(F, F, F), groups=8,
+    adversary_start=1500, judge_features=16, batch_size=16, learning_rate=2e-3, warmup=100, cooldown=0.4, ema=0.998,
+    steps=3000,
+)  # fmt: skip
+
+# name -> (recipe, data, the paper's score: rFID of OpenImages, of ImageNet for the second f16; facts, section 5)
+PRESETS: dict[str, tuple[Autoencoder, str, str | None]] = {
+    "vq-f4": (F4, "OpenImages, train/*.jpg and val", None),
+    "vq-f8": (F8, "OpenImages, train/*.jpg and val", "rFID 1.14"),
+    "vq-f8-256": (replace(F8, codes=256), "OpenImages, train/*.jpg and val", "rFID 1.49"),
+    "vq-f16": (F16, "OpenImages, train/*.jpg and val", None),
+    "taming-f16": (TAMING, "ImageNet, train/CLASS/*.JPEG and val", "rFID 4.98"),
+    "kl-f8": (KL8, "OpenImages, train/*.jpg and val", None),
+    "tiny": (TINY, "any pictures, at 32x32", None),
+    "tiny-kl": (replace(TINY, codes=0), "any pictures, at 32x32", None),
+}
