@@ -44,9 +44,9 @@ class Skeleton:
 
     @cached_property
     def jumps(self) -> tuple[tuple[int, ...], ...]:
-        """For every joint the ancestor 1, 2, 4, 8 ... steps above it, as long as any has one; J, also J's own, if none."""
+        """The ancestors 1, 2, 4, 8 ... steps above every joint, as long as any has one; J stands for none."""
         none = len(self)
-        above = tuple(none if parent < 0 else parent for parent in self.parents) + (none,)
+        above = (*(none if parent < 0 else parent for parent in self.parents), none)
         found = []
         while any(joint != none for joint in above):
             found.append(above)
