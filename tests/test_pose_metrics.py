@@ -25,7 +25,7 @@ def test_mpjpe_is_the_mean_distance_in_millimetres():
 
 
 def test_the_pelvis_alignment_is_the_difference_the_facts_warn_of():
-    made = SQUARE + [0.3, 0, 0.4]
+    made = SQUARE + np.array([0.3, 0, 0.4])
     made[2] += [0, 0.02, 0]
     assert pose.mpjpe(made, SQUARE) == pytest.approx((3 * 500 + math.hypot(300, 20, 400)) / 4)
     assert pose.aligned_mpjpe(made, SQUARE) == pytest.approx(5)

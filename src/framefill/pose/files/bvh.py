@@ -27,6 +27,7 @@ ENDING = " end"  # what an end site is called: its joint's name, and this
 KINDS = {f"{axis.upper()}{kind}": (axis, kind) for axis in "xyz" for kind in ("position", "rotation")}
 # Rotations that take the file's axes to ours (y up): a file with z up is turned about x.
 UP = {"y": torch.eye(3).double(), "z": torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]).double()}
+DEGREE = math.pi / 180
 STRETCH = 1e-4  # metres by which a bone may change over time
 
 
@@ -66,7 +67,7 @@ def write(path: Path, motion: Motion, *, metres: float = 0.01, up: str = "y") ->
     offsets = motion.skeleton.offsets.double() @ turn.T / metres
     root = motion.root.double() @ turn.T / metres
     text, order = _header(motion.skeleton, offsets)
-    angles = torch.rad2deg(rotations.to_euler(local[:, order], "zxy")).flatten(1)
+    angles = (rotations.to_euler(local[:, order], "zxy") / DEGREE).flatten(1)
     rows = torch.cat([root, angles], 1).numpy()
     with replacing(path) as part, part.open("w", encoding="utf-8", newline="\n") as file:
         file.write(f"HIERARCHY\n{text}MOTION\nFrames: {len(rows)}\nFrame Time: {motion.seconds:.9g}\n")
@@ -214,7 +215,7 @@ def _channels(joint: _Joint, values: Tensor, offset: Tensor) -> tuple[Tensor, Te
             place[:, axis] = column
         else:
             vectors = torch.zeros(len(values), 3, dtype=torch.float64)
-            vectors[:, axis] = torch.deg2rad(column)
+            vectors[:, axis] = column * DEGREE
             turn = turn @ rotations.from_axis_angle(vectors)
     return place, turn
 
