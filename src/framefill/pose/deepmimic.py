@@ -20,6 +20,7 @@ from torch import Tensor
 from framefill.errors import BadInput, MediaError
 from framefill.pose import rotations
 from framefill.pose.files import arrays
+from framefill.pose.limits import Limits
 from framefill.pose.motion import Motion
 from framefill.pose.skeleton import Skeleton
 
@@ -35,6 +36,7 @@ NAMES = (
     "left_hip", "left_knee", "left_ankle", "left_shoulder", "left_elbow", "left_wrist",
 )  # fmt: skip
 PARENTS = (-1, 0, 1, 0, 3, 4, 1, 6, 7, 0, 9, 10, 1, 12, 13)
+HANDLES = ("root", "neck", "right_wrist", "left_wrist", "right_ankle", "left_ankle")  # the protocol of issue 9
 HINGES = ("right_knee", "right_elbow", "left_knee", "left_elbow")
 LEG = ((0.0, 0.0, 0.084887), (0.0, -0.421546, 0.0), (0.0, -0.409870, 0.0))
 ARM = ((-0.024050, 0.243500, 0.183110), (0.0, -0.274788, 0.0), (0.0, -0.258947, 0.0))
@@ -130,6 +132,15 @@ def _local(values: Tensor) -> Tensor:
             local[:, joint] = rotations.from_quaternion(values[:, column : column + 4])
             column += 4
     return local
+
+
+def limits(local: Tensor) -> Limits:
+    """What joints did in rotations (N, 15, 3, 3), and 0.2 radians more; knees only bend back and elbows only forth."""
+    found = Limits.of(local, margin=0.2)
+    low, high = found.low.clone(), found.high.clone()
+    for name in HINGES:
+        (high if name.endswith("knee") else low)[NAMES.index(name), 2] = 0
+    return Limits(low, high)
 
 
 def turning() -> Sequence[str]:

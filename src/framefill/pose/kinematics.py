@@ -25,8 +25,9 @@ def forward(skeleton: Skeleton, local: Tensor, root: Tensor, *, offsets: Tensor 
     still = torch.eye(3).to(local).expand(*local.shape[:-3], 1, 3, 3)
     turn, shift = torch.cat([local, still], -3), torch.cat([shift, torch.zeros_like(shift[..., :1, :])], -2)
     for above in skeleton.jumps:
-        base = turn[..., above, :, :]
-        shift = shift[..., above, :] + (base @ shift[..., None])[..., 0]
+        above = above.to(local.device)
+        base = turn.index_select(-3, above)
+        shift = shift.index_select(-2, above) + (base @ shift[..., None])[..., 0]
         turn = base @ turn
     return shift[..., :-1, :], turn[..., :-1, :, :]
 

@@ -43,13 +43,13 @@ class Skeleton:
         return self.parents.index(-1)
 
     @cached_property
-    def jumps(self) -> tuple[tuple[int, ...], ...]:
-        """The ancestors 1, 2, 4, 8 ... steps above every joint, as long as any has one; J stands for none."""
+    def jumps(self) -> tuple[Tensor, ...]:
+        """The ancestors (J + 1,) 1, 2, 4, 8 ... steps above every joint, while any has one; J stands for none."""
         none = len(self)
         above = (*(none if parent < 0 else parent for parent in self.parents), none)
         found = []
         while any(joint != none for joint in above):
-            found.append(above)
+            found.append(torch.tensor(above))
             above = tuple(above[joint] for joint in above)
         return tuple(found)
 
