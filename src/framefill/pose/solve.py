@@ -5,7 +5,7 @@
 x are axis-angle vectors, m and F a habit (`limits`), r the misses of the handles (`targets`), whose Jacobian is exact.
 Tolerances begin wide and shrink as they are met, so that the habit chooses among poses before the pins bind. Where a
 step would cross a limit it goes to the limit there, and the other components are solved for again. What misses its
-handles is tried a second time, from the middle of the limits, and the better pose is kept.
+handles is tried a second time, from the middle of the limits, and goes on from the better pose with a weak habit.
 """
 
 from collections.abc import Sequence
@@ -29,6 +29,7 @@ DAMPING = (1e-4, 1e-9, 1e9)  # at first, least, most
 STILL = 1e-4  # a step this small is the last
 CROSSINGS = 3  # how often a step is solved for again because it crosses limits
 INSIDE = 0.05  # of the range of a joint: how far from its limits it starts
+LOOSE = 0.1  # by how much a habit is weakened where handles are missed
 IDENTITY = torch.eye(3, dtype=torch.float64)
 NEAR, BEYOND = 1e-3, 1e-2  # metres and radians: a handle is met; a handle is worth a warning
 
@@ -89,6 +90,11 @@ def solve(
         other, more = _descend(problem, problem.second(), steps)
         weight = 1 / problem.targets.tolerance.clamp_min(PINNED)
         state, taken = state.where(problem.cost(other, weight) < problem.cost(state, weight), other), taken + more
+    missed = ~problem.met(state)
+    if bool(missed.any()):  # a strong habit can hold a pose away from its handles: they come first
+        problem.loosen()
+        other, more = _descend(problem, state, steps)
+        state, taken = state.where(missed & (problem.gap(other) < problem.gap(state)), other), taken + more
     misses = problem.targets.misses(state.positions, state.turned)
     return Solution(problem.targets.given, state.local, state.place, state.positions, state.turned, misses, taken)
 
@@ -186,6 +192,10 @@ class _Problem:
         """Bool (B,): whether every residual is within its tolerance, or NEAR."""
         return (state.residual.abs() <= self.targets.tolerance.clamp_min(NEAR)).all(1)
 
+    def gap(self, state: _State) -> Tensor:
+        """What handles alone cost (B,) at their own tolerances."""
+        return (state.residual / self.targets.tolerance.clamp_min(PINNED)).square().sum(1)
+
     def second(self) -> _State:
         """Another state to begin from: the middle of the limits, turned and moved as a whole to the places."""
         local, place = self._aligned(rotations.from_axis_angle(self.middle))
@@ -231,6 +241,11 @@ class _Problem:
         self.factor = factor[:, place]
         self.pull = others @ factor.T
         self.precision = self.factor.T @ self.factor
+
+    def loosen(self) -> None:
+        """Let the habit weigh little from here on."""
+        self.factor, self.pull = LOOSE * self.factor, LOOSE * self.pull
+        self.precision = LOOSE**2 * self.precision
 
     def start(self) -> _State:
         """The first state: the start, moved into the limits."""
