@@ -136,6 +136,16 @@ def test_broken_bvh_is_refused_in_one_line(tmp_path, old, new, message):
     assert "\n" not in str(caught.value)
 
 
+def test_joints_without_length_that_never_turn_are_left_out(tmp_path):
+    text = ARM.replace("OFFSET 30 0 0", "OFFSET 0 0 0").replace("0 0 0 90 0 0", "5 6 7 0 0 0")
+    motion = bvh.read(written(tmp_path, text))
+    assert motion.skeleton.names == ("shoulder", "elbow end")
+    whole = bvh.read(written(tmp_path, text.replace("OFFSET 0 0 0\n    CHANNELS", "OFFSET 1e-3 0 0\n    CHANNELS")))
+    torch.testing.assert_close(motion.world()[0], whole.world()[0][:, [0, 2]], atol=2e-5, rtol=0)
+    ending = bvh.read(written(tmp_path, ARM.replace("OFFSET 25 0 0", "OFFSET 0 0 0")))
+    assert ending.skeleton.names == ("shoulder", "elbow")
+
+
 def test_a_bone_that_stretches_is_refused(tmp_path):
     text = ARM.replace("CHANNELS 3 Zrotation", "CHANNELS 4 Xposition Zrotation")
     still = text.replace("0 0 0 90 0 0", "0 0 0 40 90 0 0").replace("90 0 0 0 0 0\n", "90 0 0 40 0 0 0\n")

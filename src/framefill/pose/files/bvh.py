@@ -2,7 +2,8 @@
 
 What the file leaves unsaid is stated by the caller: how long its unit is in metres (most files are in centimetres), and
 which axis is up. Rotation channels multiply from left to right in the order of the file. A child's position channels
-replace its offset; where they move over time the bone would stretch, so they are refused.
+replace its offset; where they move over time the bone would stretch, so they are refused. Joints without length that
+never turn, as CMU's clips have at the hips, are left out: what hangs on them hangs on their parent, and stays in place.
 """
 
 import math
@@ -19,7 +20,7 @@ from framefill.atomic import replacing
 from framefill.errors import BadInput, MediaError
 from framefill.pose import rotations
 from framefill.pose.motion import Motion
-from framefill.pose.skeleton import MOST_JOINTS, Skeleton
+from framefill.pose.skeleton import MOST_JOINTS, SHORTEST, Skeleton
 
 LARGEST = 2**27  # bytes of a file
 MOST_FRAMES = 1_000_000
@@ -198,11 +199,24 @@ def _motion(path: Path, joints: list[_Joint], table: np.ndarray, seconds: float,
         if (place - place[0]).abs().max() * metres > STRETCH:
             raise MediaError(f"{path}: the bone to {joint.name!r} changes its length; framefill's bones do not")
         offsets[number] = place[0]
-    local = turn @ local @ turn.T
-    skeleton = Skeleton(
-        tuple(joint.name for joint in joints), tuple(joint.parent for joint in joints), offsets @ turn.T * metres
-    )
-    return Motion(skeleton, local, root @ turn.T * metres, seconds)
+    offsets, local = offsets @ turn.T * metres, turn @ local @ turn.T
+    kept, parents = _without_empty(joints, offsets, local)
+    skeleton = Skeleton(tuple(joints[j].name for j in kept), parents, offsets[kept])
+    return Motion(skeleton, local[:, kept], root @ turn.T * metres, seconds)
+
+
+def _without_empty(joints: list[_Joint], offsets: Tensor, local: Tensor) -> tuple[list[int], tuple[int, ...]]:
+    """The joints to keep and their parents: one at its parent's place that never turns is left out."""
+    still = (local - torch.eye(3).to(local)).abs().amax((0, 2, 3)) < 1e-9
+    empty = ((offsets.norm(dim=1) < SHORTEST) & still).tolist()
+    kept = [j for j, joint in enumerate(joints) if joint.parent < 0 or not empty[j]]
+    place, parents = {j: i for i, j in enumerate(kept)}, []
+    for j in kept:
+        parent = joints[j].parent
+        while parent >= 0 and parent not in place:
+            parent = joints[parent].parent
+        parents.append(place.get(parent, -1))
+    return kept, tuple(parents)
 
 
 def _channels(joint: _Joint, values: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
