@@ -126,12 +126,13 @@ def test_a_block_skips_what_it_normalises():
 
 def test_prototypes_use_the_running_sum():
     torch.manual_seed(2)
-    encoder, x = Encoder(5, 8, 2, 2, 0.0).double().eval(), torch.randn(1, 3, 5).double()
+    encoder, x = Encoder(5, 8, 3, 2, 0.0).double().eval(), torch.randn(1, 3, 5).double()
     w = torch.tensor([[1.0, 2.0, 5.0]], dtype=torch.float64)
-    b1, e1 = encoder.blocks[0](x)
-    p1 = (w[..., None] * e1).sum(1) / 8
-    _, f2 = encoder.blocks[1]((b1 - p1[:, None] / 1).clamp_min(0))
-    torch.testing.assert_close(encoder(x, w), (w[..., None] * (e1 + f2)).sum(1) / 8)
+    mean = lambda e: (w[..., None] * e).sum(1, keepdim=True) / 8  # noqa: E731
+    b1, f1 = encoder.blocks[0](x)
+    b2, f2 = encoder.blocks[1]((b1 - mean(f1)).clamp_min(0))
+    _, f3 = encoder.blocks[2]((b2 - mean(f1 + f2) / 2).clamp_min(0))
+    torch.testing.assert_close(encoder(x, w), mean(f1 + f2 + f3)[:, 0])
 
 
 def test_a_small_network_learns_one_pose():
