@@ -1,0 +1,67 @@
+"""Handles: where a joint should be, how it should be turned, or what it should look at, and how exactly.
+
+A tolerance is the standard deviation that a handle allows: metres for a place, radians for a direction. 0 pins it.
+Targets may be one for all, or one for each pose of a batch.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from framefill.errors import BadInput
+
+SLACK = 1e-4  # how far from 1 a rotation's determinant or its rows' products may be
+
+
+@dataclass(frozen=True)
+class Place:
+    """The joint's world position: target (3,) or (B, 3) in metres."""
+
+    joint: str
+    target: Tensor = field(compare=False)
+    tolerance: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(self.joint, "position", self.target, (3,), self.tolerance)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """The joint's global rotation: target (3, 3) or (B, 3, 3)."""
+
+    joint: str
+    target: Tensor = field(compare=False)
+    tolerance: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(self.joint, "rotation", self.target, (3, 3), self.tolerance)
+        difference = self.target @ self.target.mT - torch.eye(3).to(self.target)
+        if difference.abs().max() > SLACK or (torch.linalg.det(self.target) < 0).any():
+            raise BadInput(f"the rotation for {self.joint!r} is no rotation matrix; its rows must be orthonormal")
+
+
+@dataclass(frozen=True)
+class Look:
+    """The joint's `axis` (3,), in its own frame, points from the joint to the world position target (3,) or (B, 3)."""
+
+    joint: str
+    target: Tensor = field(compare=False)
+    axis: Tensor = field(compare=False, default_factory=lambda: torch.tensor([0.0, 0.0, 1.0]))
+    tolerance: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(self.joint, "look-at", self.target, (3,), self.tolerance)
+        if self.axis.shape != (3,) or not torch.isfinite(self.axis).all() or self.axis.norm() < 1e-6:
+            raise BadInput(f"the axis that {self.joint!r} looks along must be three finite numbers, not all zero")
+
+
+Effector = Place | Turn | Look
+
+
+def _check(joint: str, kind: str, target: Tensor, shape: tuple[int, ...], tolerance: float) -> None:
+    fits = target.shape[-len(shape) :] == shape and target.ndim <= len(shape) + 1
+    if not fits or not torch.isfinite(target).all():
+        raise BadInput(f"the {kind} for {joint!r} is {tuple(target.shape)} or not finite; give {shape} finite numbers")
+    if not 0 <= tolerance < float("inf"):
+        raise BadInput(f"a tolerance of {tolerance} for {joint!r}; give 0 (pinned) or more, in metres or radians")
