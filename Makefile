@@ -13,7 +13,7 @@ help:
 	@echo "make check  formatting, lint, types"
 
 $(STAMP): pyproject.toml constraints.txt
-	@echo "Setting up .venv: about 2 minutes and 1.6 GB, the first time only."
+	@echo "Setting up .venv: about 2 minutes and 1.8 GB, the first time only."
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@

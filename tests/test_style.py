@@ -104,3 +104,11 @@ def figures() -> str:
 
 if __name__ == "__main__":
     print(figures())
+
+
+def test_every_recipe_has_what_the_command_line_asks_for():
+    from framefill.recipes import RECIPES
+
+    for name, kind in RECIPES.items():
+        for method in ("model", "suited", "source", "about", "batch", "loss", "sheet", "product"):
+            assert callable(getattr(kind, method, None)), f"{name} has no {method}"

@@ -139,6 +139,10 @@ class Autoencoder:
         """The trained model with its verbs."""
         return PictureCoder(model, device=device, card=card)
 
+    def suited(self, data: str | Path) -> "Autoencoder":
+        """The recipe for `data`: this one, pictures are cut to its size."""
+        return self
+
     def about(self, source: Any) -> dict[str, Any]:
         """What must be known of the data to use the model: nothing, pixels are pixels."""
         return {}
