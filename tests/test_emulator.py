@@ -304,7 +304,7 @@ class Normal(torch.nn.Module):
 def test_a_finer_grid_has_the_means_it_was_given_and_its_own_spread_within(trend):
     recipe = replace(SMALL, published=True)
     given = record(12)
-    model = replace(emulator(still, trend=trend), draw=lambda *a: recipe.draw(Normal(), *a), sampler=DDIM(60))
+    model = replace(emulator(still, trend=trend), draw=lambda *a: recipe.draw(Normal(), *a), sampler=DDIM(40))
     past, later = given.isel(time=slice(0, 8)), given.isel(time=slice(8, 12))
     areas = xr.DataArray(model.spec.grid.areas, dims=("lat", "lon"))
     pooled = (later.tas * areas).coarsen(lat=2, lon=3).sum() / areas.coarsen(lat=2, lon=3).sum()
@@ -312,7 +312,7 @@ def test_a_finer_grid_has_the_means_it_was_given_and_its_own_spread_within(trend
     coarse.tas.attrs["units"] = "K"
     for name in ("lat", "lon"):
         coarse[name].attrs = given[name].attrs
-    made = model.super_resolve(coarse, past, members=300)
+    made = model.super_resolve(coarse, past, members=100)
     assert [t.year for t in made.time.values] == [1908, 1909, 1910, 1911]
     back = (made.tas * areas).coarsen(lat=2, lon=3).sum() / areas.coarsen(lat=2, lon=3).sum()
     assert float(np.abs(back.transpose("member", ...).values - coarse.tas.values).max()) < 0.02
@@ -321,7 +321,7 @@ def test_a_finer_grid_has_the_means_it_was_given_and_its_own_spread_within(trend
     if not trend:  # cells of one spread: of the sum of six only the share of each is taken away
         weights = areas.values / shares
         square = (weights**2).reshape(2, 2, 2, 3).sum((1, 3)).repeat(2, 0).repeat(3, 1)
-        np.testing.assert_allclose(within.mean(0), np.sqrt(1 - weights**2 / square), atol=0.08)
+        np.testing.assert_allclose(within.mean(0), np.sqrt(1 - weights**2 / square), atol=0.12)
     with pytest.raises(BadInput, match="not blocks of whole cells"):
         model.super_resolve(coarse.assign_coords(lon=coarse.lon + 2.5), past)
 
