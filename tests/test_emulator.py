@@ -439,7 +439,7 @@ def test_training_ends_in_a_model_that_forecasts_and_resumes_to_the_bit(tmp_path
     assert np.isfinite(values(made)).all()
     sheet = recipe.sheet(model, recipe.source(tmp_path / "record.nc", "train"))
     assert sheet.size[0] > 5 * 6
-    with pytest.raises(BadInput, match="--set channels=1 height=4 width=6"):
+    with pytest.raises(BadInput, match="--set channels=1 --set height=4 --set width=6"):
         replace(recipe, height=8).source(tmp_path / "record.nc", "train")
 
 

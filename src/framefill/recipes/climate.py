@@ -133,7 +133,8 @@ class Climate:
         if found != (self.channels, self.height, self.width):
             raise BadInput(
                 f"{data} has {found[0]} variable(s) on {found[1]}x{found[2]} cells, the recipe {self.channels} on "
-                f"{self.height}x{self.width}; say so: --set channels={found[0]} height={found[1]} width={found[2]}"
+                f"{self.height}x{self.width}; say so: --set channels={found[0]} --set height={found[1]} "
+                f"--set width={found[2]}"
             )
         if archive.spec.grid.periodic and not self.periodic:
             raise BadInput(f"{data} goes around the globe; say so: --set periodic=true")
