@@ -14,10 +14,13 @@ Spectra are those of departures from the mean of 1970 to 1999.
 import argparse
 from pathlib import Path
 
+import torch
+
 from framefill.climate.archive import open_archive
 from framefill.climate.baselines import BASELINES
 from framefill.climate.samples import A1B, E1
 from framefill.climate.scores import hindcast, truth
+from framefill.climate.statistics import lines
 from framefill.climate.tables import as_text
 from framefill.climate.verification import Hindcasts, verify
 from framefill.evaluate.fields import write_report
@@ -45,6 +48,7 @@ def main():
         print(f"{name}\n{as_text(verification)}\n")
         if name == "A1B":
             compare(verification)
+            centuries(place)
         if options.pictures:
             card = {"scenario": name, "members": options.members, "seed": options.seed, "methods": list(found.made)}
             print(write_report(found, verification, options.pictures / name, card=card), end="\n\n")
@@ -62,6 +66,17 @@ def hindcasts(archive, options):
     normal = record[1970 - first : 2000 - first].mean(axis=0)
     return Hindcasts("air_temperature", archive.spec.variables[0].unit, archive.spec.grid, tuple(map(str, years)),
                      LEADS, "years", truth(record, starts, LEADS), made, spacing=3, normal=normal)  # fmt: skip
+
+
+def centuries(place):
+    """How far a line through 31 years misses, before 2000, which training sees, and after: K, cells alike."""
+    with open_archive(place, ["air_temperature"]) as archive:
+        record, first = archive.read(0, len(archive)).values[0, :, 0].double(), archive.times[0].year
+    for said, years in (("1890 to 1989", range(1890, 1990)), ("2000 to 2087", range(2000, 2090, 3))):
+        starts = [y - first for y in years]
+        past = torch.stack([record[s - 30 : s + 1] for s in starts])
+        missed = torch.stack([record[s + 1 : s + 11] for s in starts]) - lines(past, 10, first=31)
+        print(f"errors of the line from {said}:", " ".join(f"{missed[:, lead - 1].std():.2f}" for lead in LEADS), "K")
 
 
 def compare(verification):

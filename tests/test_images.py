@@ -3,7 +3,6 @@
 import io
 import json
 import struct
-import sys
 import zipfile
 from dataclasses import replace
 from fractions import Fraction
@@ -14,7 +13,6 @@ import torch
 from PIL import Image
 
 import framefill
-from framefill import cli
 from framefill.checkpoint import Card
 from framefill.cli import training
 from framefill.errors import BadInput, MediaError
@@ -233,20 +231,6 @@ def model(tmp_path):
     card = Card("nonisotropic", "tiny", to_fields(recipe))
     framefill.save(recipe.product(recipe.model().eval(), card=card), path)
     return path
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["framefill", *map(str, words)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as error:
-            code = error.code or 0
-        return code, *capsys.readouterr()
-
-    return run
 
 
 def test_generate_writes_numbered_pictures_and_a_sheet(model, call, tmp_path):

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from framefill.climate.emulator import Emulator
 
 Task = Literal["forecast", "interpolate", "complete", "climatology", "super-resolve"]
-EXAMPLE_ENDS = 1999  # the last year that training of the shipped model saw
 
 
 def emulate(
@@ -80,7 +79,7 @@ def emulate(
     if task == "forecast":
         known = emulator.recent(known, at_least=BEFORE)  # the picture shows more than the model needs
     made = _made(emulator, known, task, steps, members, seed, like)
-    _write(made, place, emulator, model=model, seed=seed, start=start, overwrite=overwrite)
+    _write(made, place, model=model, seed=seed, start=start, overwrite=overwrite)
     result: dict[str, Any] = {"fields": str(place)}
     result |= _drawn(emulator, known, made, pictures)
     result["drift"] = [d.to_json() for d in _drifts(emulator, known, made)] if task == "forecast" else []
@@ -89,20 +88,12 @@ def emulate(
 
 def emulator_of(model: str, device: str, calls: int | None) -> "Emulator":
     """The model of fields of that name, drawing in `calls` network calls. Raises BadInput for another kind."""
-    from dataclasses import replace
-
-    from framefill import checkpoint
-    from framefill.cli.options import positive
+    from framefill.cli.options import Options, positive, product
     from framefill.climate.emulator import Emulator
-    from framefill.device import choose
 
-    emulator = checkpoint.load(model, device=choose(device))
-    if not isinstance(emulator, Emulator):
-        raise BadInput(f"{model} is not a model of fields; `framefill info {model}` says what it is")
-    if calls is None:
-        return emulator
-    positive(calls=calls)
-    return replace(emulator, sampler=replace(emulator.sampler, steps=calls))
+    if calls is not None:
+        positive(calls=calls)
+    return product(Options(model=model, device=device, calls=calls), Emulator, "fields")
 
 
 def _place(output: Path | None, start: str, task: str) -> Path:
@@ -125,14 +116,14 @@ def _check(place: Path, pictures: Path, overwrite: bool) -> None:
 
 
 def _opened(start: str, emulator: "Emulator") -> "xr.Dataset":
-    """What is known, as far as the shipped example goes: up to where training of the shipped model ended."""
+    """What is known, as far as the shipped example goes: up to where training of the model ended."""
     from framefill.climate.archive import open_dataset
 
     if start:
         return open_dataset(start)
     with as_file(files("framefill").joinpath("data/hadcm3.nc")) as path:
         whole = open_dataset(path).load()
-    return whole.isel(time=[t.year <= EXAMPLE_ENDS for t in whole.time.values.tolist()])
+    return whole.isel(time=[t.year <= emulator.statistics.years[1] for t in whole.time.values.tolist()])
 
 
 def _made(
@@ -150,9 +141,7 @@ def _made(
     return verb(known, members=members, seed=seed)
 
 
-def _write(
-    made: "xr.Dataset", place: Path, emulator: "Emulator", *, model: str, seed: int, start: str, overwrite: bool
-) -> None:
+def _write(made: "xr.Dataset", place: Path, *, model: str, seed: int, start: str, overwrite: bool) -> None:
     from framefill.checkpoint import locate
     from framefill.climate.write import provenance, write
     from framefill.features.packages import fingerprint

@@ -14,12 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor, nn
 
 from framefill.arrays import Rng
-from framefill.errors import BadInput
 from framefill.features.perceptual import file_distance, lite0_distance
 from framefill.latents.adversarial import Adversarial
 from framefill.latents.autoencoder import Autoencoder as Network
@@ -29,8 +27,7 @@ from framefill.latents.kl import KLVAE
 from framefill.latents.pictures import PictureCoder
 from framefill.latents.vqgan import VQGAN
 from framefill.nets.patches import PatchDiscriminator
-from framefill.recipes.recipe import Source
-from framefill.video.clip import tensor
+from framefill.recipes.recipe import Source, stacked
 from framefill.video.images.album import Album
 from framefill.video.sheet import contact_sheet
 
@@ -111,13 +108,7 @@ class Autoencoder:
 
     def batch(self, source: Source, seeds: Sequence[int]) -> Tensor:
         """Training pictures (B, C, H, W) in [-1, 1], one per seed."""
-        pictures = torch.stack([tensor(source.sample(s, length=1, strides=(1,)))[0] for s in seeds])
-        if pictures.shape[1:] != (self.channels, self.height, self.width):
-            raise BadInput(
-                f"this recipe takes pictures of {self.channels}x{self.height}x{self.width} (channels, height, width), "
-                f"the data has {'x'.join(map(str, pictures.shape[1:]))}"
-            )
-        return pictures
+        return stacked(source, seeds, (self.channels, self.height, self.width))[:, 0]
 
     def distance(self, device: str = "cpu") -> Distance:
         """What a reconstruction is held against its picture by."""

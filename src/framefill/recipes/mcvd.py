@@ -32,9 +32,8 @@ from framefill.diffusion.target import Eps, V, X
 from framefill.diffusion.weight import Weight, capped, edm, snr
 from framefill.errors import BadInput
 from framefill.nets.unet import UNet
-from framefill.recipes.recipe import Source
+from framefill.recipes.recipe import Source, stacked
 from framefill.video import datasets, motion, report
-from framefill.video.clip import tensor
 from framefill.video.digits import MovingDigits
 from framefill.video.folder import Clips, Windows
 from framefill.video.folder import split as split_clips
@@ -231,14 +230,8 @@ class MCVD:
 
     def batch(self, source: Source, seeds: Sequence[int]) -> Tensor:
         """Training windows (B, length, C, H, W) in [-1, 1], one per seed."""
-        windows = [source.sample(s, length=self.window.length, strides=self.strides) for s in seeds]
-        frames = torch.stack([tensor(w) for w in windows])
-        if frames.shape[2:] != (self.channels, self.height, self.width):
-            raise BadInput(
-                f"this recipe takes frames of {self.channels}x{self.height}x{self.width} (channels, height, width), "
-                f"the data has {'x'.join(map(str, frames.shape[2:]))}"
-            )
-        return frames
+        size = (self.channels, self.height, self.width)
+        return stacked(source, seeds, size, length=self.window.length, strides=self.strides)
 
     def loss(self, model: Denoiser, batch: Tensor, rng: Rng) -> Tensor:
         """The training loss per sample (B,) on windows (B, length, C, H, W), eq. 7.2.8.

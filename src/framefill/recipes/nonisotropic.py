@@ -28,8 +28,7 @@ from framefill.diffusion.target import Eps
 from framefill.diffusion.weight import snr
 from framefill.errors import BadInput
 from framefill.nets.ddpm import DDPMUNet
-from framefill.recipes.recipe import Source
-from framefill.video.clip import tensor
+from framefill.recipes.recipe import Source, stacked
 from framefill.video.images.album import Album
 from framefill.video.images.model import ImageModel
 from framefill.video.images.report import sample_sheet
@@ -126,13 +125,7 @@ class NonIsotropic:
 
     def batch(self, source: Source, seeds: Sequence[int]) -> Tensor:
         """Training pictures (B, C, H, W) in [-1, 1], one per seed."""
-        pictures = torch.stack([tensor(source.sample(s, length=1, strides=(1,)))[0] for s in seeds])
-        if pictures.shape[1:] != (self.channels, self.height, self.width):
-            raise BadInput(
-                f"this recipe takes pictures of {self.channels}x{self.height}x{self.width} (channels, height, width), "
-                f"the data has {'x'.join(map(str, pictures.shape[1:]))}"
-            )
-        return pictures
+        return stacked(source, seeds, (self.channels, self.height, self.width))[:, 0]
 
     def loss(self, model: Denoiser, batch: Tensor, rng: Rng) -> Tensor:
         """The training loss per picture (B,) on batch (B, C, H, W): with gamma = 0 or whitening = 1, |eps_hat - eps|^2.

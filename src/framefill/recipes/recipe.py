@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar, get_args, get_type_hints, runtime_checkable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from framefill.arrays import Rng
 from framefill.errors import BadInput
+from framefill.video.clip import tensor
 
 R = TypeVar("R")
 
@@ -81,6 +83,24 @@ class Notes(Protocol):
     def notes(self, model: Any) -> dict[str, float]:
         """What is worth knowing of the last training batch, by name."""
         ...
+
+
+def stacked(
+    source: Source,
+    seeds: Sequence[int],
+    size: tuple[int, int, int],
+    *,
+    length: int = 1,
+    strides: tuple[int, ...] = (1,),
+) -> Tensor:
+    """Windows of `source` (B, length, C, H, W) in [-1, 1], one per seed; BadInput for another `size` (C, H, W)."""
+    frames = torch.stack([tensor(source.sample(s, length=length, strides=strides)) for s in seeds])
+    if frames.shape[2:] != size:
+        raise BadInput(
+            f"this recipe takes frames of {'x'.join(map(str, size))} (channels, height, width), "
+            f"the data has {'x'.join(map(str, frames.shape[2:]))}"
+        )
+    return frames
 
 
 def to_fields(recipe: Any) -> dict[str, Any]:
