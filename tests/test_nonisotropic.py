@@ -222,7 +222,7 @@ def test_a_continued_run_is_the_uninterrupted_run(data, tmp_path):
 
 def test_pictures_of_another_size_are_refused(data, tmp_path):
     source = Album.open(data, "train", height=8, width=16, channels=3, cache=tmp_path / "cache")
-    with pytest.raises(BadInput, match="pictures of 3x16x16"):
+    with pytest.raises(BadInput, match="frames of 3x16x16"):
         SMALL.batch(source, [0])
     batch = SMALL.batch(SMALL.source(data, "train", cache=tmp_path / "cache"), range(40))
     levels = ((batch + 1) * 127.5).round()
