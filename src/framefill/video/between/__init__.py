@@ -1,1 +1,1 @@
-"""The frames between two: when they are shown, what makes them, and the film that comes of it, frame by frame."""
+"""The frames between two: how things moved, where that puts them, and what repairs the rest."""

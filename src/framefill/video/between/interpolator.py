@@ -9,8 +9,8 @@ import numpy as np
 from framefill.errors import BadInput
 from framefill.video.between.cuts import Cuts, OneShot
 from framefill.video.between.engine import Drawing, Frame, Known, Shown
-from framefill.video.between.policies import Blend, Hold
-from framefill.video.between.tier import Between
+from framefill.video.between.policies import Hold
+from framefill.video.between.tier import Between, Fast
 from framefill.video.between.timeline import Timeline
 from framefill.video.between.timeline import times as divided
 from framefill.video.clip import Clip
@@ -33,8 +33,8 @@ class Interpolator:
 
     @classmethod
     def fast(cls, device: str = "cpu") -> "Interpolator":
-        """Without a network."""
-        return cls(Blend(), device=device)
+        """What motion alone gives, without a network. Others: `Interpolator(framefill.load("balanced"))`."""
+        return cls(Fast(), device=device)
 
     def interpolate(self, clip: Clip, times: int = 2, *, samples: int = 1, seed: int = 0) -> Filled:
         """The clip at `times` its frame rate: times - 1 new frames between every two."""
