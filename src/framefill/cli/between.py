@@ -1,7 +1,7 @@
 """The verb that makes frames between those of a film, at its own size, with its sound, and what it can be told."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from framefill.cli.drawn import Drawn
+from framefill.cli.drawn import Drawn, digest
 from framefill.cli.job import Input, Job
 from framefill.cli.options import Options, Writing, rate
 from framefill.cli.video import Clips, draw
 from framefill.errors import BadInput, MediaError
 
 if TYPE_CHECKING:
+    from framefill.video.between.cuts import Cuts
     from framefill.video.between.interpolator import Interpolator
+    from framefill.video.between.tier import Between as Made
     from framefill.video.between.timeline import Timeline
     from framefill.video.clock import Clock
     from framefill.video.deliver import Target
@@ -42,6 +44,14 @@ class Interpolation(Writing):
     """How: by motion alone, with a small network that repairs, or with a diffusion model."""
     model: Annotated[str | None, tyro.conf.arg(aliases=["-m"])] = None
     """A model of your own instead of a tier: of `framefill train`, or a video model, which has a size of its own."""
+    cuts: str = "found"
+    """Where shots begin: found, none, or a text file with the number or time of the first frame of each, one a line."""
+    save_cuts: Path | None = None
+    """Write such a list of the cuts that were found."""
+    at_cuts: Literal["hold", "nearest", "blend"] = "hold"
+    """What is shown between the last frame of a shot and the first of the next."""
+    repeats: Literal["keep", "spread"] = "keep"
+    """Frames that repeat the one before, as in animation on twos: kept, or motion spread over them."""
     bits: Bits | None = None
     """Bits of a level of the result; by default those of the source, as far as the file can hold them."""
     source_fps: str | None = None
@@ -126,12 +136,24 @@ class Between:
         return f"{name}-first-{wishes.preview}" if wishes.preview else name
 
     @cached_property
-    def maker(self) -> "Interpolator":
+    def maker(self) -> "Made":
         """What makes the frames."""
         from framefill.device import choose
+        from framefill.video.between.tier import Fast
+
+        _ = choose(self.options.device)
+        return Fast()
+
+    def interpolator(self, clock: "Clock") -> "Interpolator":
+        """All that is asked for, for a film with this clock."""
+        from framefill.device import choose
+        from framefill.video.between import policies, repeats
         from framefill.video.between.interpolator import Interpolator
 
-        return Interpolator.fast(choose(self.options.device))
+        options = self.options
+        named: dict[str, Made] = {"hold": policies.Hold(), "nearest": policies.Nearest(), "blend": policies.Blend()}
+        spread = repeats.spread if options.repeats == "spread" else repeats.kept
+        return Interpolator(self.maker, named[options.at_cuts], _cuts(options, clock), spread, choose(options.device))
 
     def plan(self, source: Input | None, target: "Target") -> "_Ready":
         """Looks at the input; BadInput for what cannot be made of it, or written."""
@@ -144,9 +166,18 @@ class Between:
         carry = source.path if film and options.source_rate is None and source.path.is_file() else None
         clock = source.clock(keep_start=carry is not None).closed()
         timeline = _timeline(options, clock)
+        _check_list(options.save_cuts, overwrite=options.overwrite)
         plan = Plan(timeline.fps, timeline.base, options.codec or "", bits, carry, until=options.preview is not None)
         check_plan(target.video(0, 1), plan)
-        return _Ready(self, source, target, plan, timeline, film)
+        return _Ready(self, source, target, plan, timeline, self.interpolator(timeline.clock), film)
+
+
+def _cuts(options: Interpolation, clock: "Clock") -> "Cuts":
+    from framefill.video.between import cuts
+
+    if options.cuts in ("found", "none"):
+        return cuts.Found() if options.cuts == "found" else cuts.OneShot()
+    return cuts.read_list(Path(options.cuts), clock)
 
 
 def _timeline(options: Interpolation, clock: "Clock") -> "Timeline":
@@ -170,6 +201,14 @@ def _bits(given: int, suffix: str, codec: str | None) -> int:
     return min([bits for bits in able if bits >= given] or [max(able)])
 
 
+def _check_list(path: Path | None, *, overwrite: bool) -> None:
+    """Whether a list of cuts can be written: better said before the work than after it."""
+    if path and (path.is_dir() or not path.parent.is_dir()):
+        raise BadInput(f"--save-cuts {path}: give a file in a folder that exists")
+    if path and path.exists() and not overwrite:
+        raise BadInput(f"{path} is there already; choose another name, or add --overwrite")
+
+
 def _check_channels(source: Input, target: "Target") -> None:
     channels = source.info.channels
     if channels not in (1, 3) and target.suffix.lower() not in (".npy", ".h5"):
@@ -186,6 +225,7 @@ class _Ready:
     target: "Target"
     plan: "Plan"
     timeline: "Timeline"
+    interpolator: "Interpolator"
     film: bool
 
     @property
@@ -205,30 +245,54 @@ class _Ready:
         return there and self.timeline.count(there)
 
     def make(self, each: Callable[[], None]) -> dict[str, Any]:
+        from framefill.video.between import cuts
         from framefill.video.parts import Parts, kept
 
-        options, name, count = self.work.options, self._name(), 0
-
-        def read() -> Iterator[Any]:
-            nonlocal count
-            frames = islice(self.source.frames(deep=self.plan.bits > 8), self._limit)
-            for count, frame in enumerate(more_than_one(self.source, frames), 1):  # noqa: B007 for the end
-                yield frame
-
-        with kept(self.target.folder / f".{self.target.stem}-{name}.parts") as folder:
+        options, noted = self.work.options, _Noted(self.interpolator.cuts)
+        frames = more_than_one(self.source, islice(self.source.frames(deep=self.plan.bits > 8), self._limit))
+        with kept(self.target.folder / f".{self.target.stem}-{self._name()}.parts") as folder:
             parts = Parts(folder, self.target, self.plan, options.samples)
-            shown = self.work.maker.stream(
-                read(), self.timeline, samples=options.samples, seed=options.seed, hold=self.film
+            shown = replace(self.interpolator, cuts=noted).stream(
+                frames, self.timeline, samples=options.samples, seed=options.seed, hold=self.film
             )
             parts.make(shown, each)
-            result = parts.finish(self.timeline.end(count))
+            result = parts.finish(self.timeline.end(noted.frames))
+        if options.save_cuts:
+            cuts.write_list(options.save_cuts, noted.numbers, self.timeline.clock)
         if parts.found:
             print(f"framefill: went on from {parts.found} parts of an interrupted run", file=sys.stderr)
-        return result
+        return result | {"cuts": len(noted.numbers)}
 
     def _name(self) -> str:
-        options = replace(self.work.options, output=None, overwrite=False, as_json=False, dry_run=False)
-        return self.source.name(self.work.verb, str(options), self.target.suffix, str(self.work.maker))
+        options = replace(self.work.options, output=None, overwrite=False, as_json=False, dry_run=False, save_cuts=None)
+        cuts = self.interpolator.cuts
+        listed = sorted(getattr(cuts, "numbers", ()))
+        return self.source.name(self.work.verb, str(options), self.target.suffix, listed, fingerprint(self.work.maker))
+
+
+class _Noted:
+    """Cuts, and what they were: `numbers` of the first frames of shots, and how many `frames` there are."""
+
+    def __init__(self, cuts: "Cuts") -> None:
+        self._cuts = cuts
+        self.numbers: list[int] = []
+        self.frames = 0
+
+    def __call__(self, frames: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
+        for frame, begins in self._cuts(frames):
+            if begins:
+                self.numbers.append(self.frames)
+            self.frames += 1
+            yield frame, begins
+
+
+def fingerprint(maker: Any) -> str:
+    """What a maker is, and all numbers of its networks."""
+    import torch
+
+    modules = [value for value in vars(maker).values() if isinstance(value, torch.nn.Module)]
+    plain = {name: str(value) for name, value in vars(maker).items() if not isinstance(value, torch.nn.Module)}
+    return " ".join([type(maker).__name__, str(plain), *map(digest, modules)])
 
 
 def _frames_in(wish: str | None, clock: "Clock") -> int | None:
