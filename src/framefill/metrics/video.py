@@ -15,8 +15,8 @@ def flicker(made: NDArray, truth: NDArray) -> Floats:
 
     Frames are uint8 or float (T, H, W, C) in 0..255. An error e in every second frame, the others being exact, gives
     2 |e| where it stays the same from made frame to made frame (a tint, a blurred edge: what pulses at half the frame
-    rate), less where it changes its sign; an error that all frames share, or that grows evenly, gives 0. Raises BadInput
-    for clips of different shapes, or of fewer than 3 frames.
+    rate), less where it changes its sign; an error that all frames share, or that grows evenly, gives 0. Raises
+    BadInput for clips of different shapes, or of fewer than 3 frames.
     """
     if made.shape != truth.shape or made.ndim != 4 or len(made) < 3:
         raise BadInput(f"clips of shapes {made.shape} and {truth.shape}; give two of one (T, H, W, C), T at least 3")
