@@ -73,6 +73,11 @@ def test_a_motion_in_a_hurry_begins_and_ends_in_time():
     assert lies == pytest.approx([-5, -1, 5])
 
 
+def test_a_finer_piece_is_bent_by_as_much():
+    waves, where = bending().waves, np.random.default_rng(0).uniform(0, 90, (20, 2)).astype(np.float32)
+    assert waves.at(2.5)(where * 2.5) == pytest.approx(2.5 * waves(where), abs=1e-3)
+
+
 def test_the_inverse_of_two_by_two():
     matrix = np.array([[2.0, 1.0], [-3.0, 0.5]])
     assert inverse(matrix) @ matrix == pytest.approx(np.eye(2))
