@@ -133,7 +133,7 @@ def test_a_full_disk_is_one_line_and_no_half_film(tmp_path):
         pytest.skip("this machine lets nobody mount a disk")
     assert json.loads(told[-1]) == [2, []]
     assert [line for line in told if line.startswith("framefill: ")] == [told[0]]
-    assert "cannot be written: No space left on device" in told[0]
+    assert f"{tmp_path}/disk/b.mp4: cannot be written: No space left on device" in told[0]
 
 
 # Memory
