@@ -7,11 +7,12 @@ from itertools import pairwise
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from framefill.video.files import Plan, clock, probe
 from test_cli import refused
 from test_doors import UNEVEN, film, packets
-from test_video_files import array, psnr, scene, write
+from test_video_files import array, encode, psnr, scene, write
 
 
 def times(path) -> list[Fraction]:
@@ -197,3 +198,50 @@ def test_clips_that_have_nothing_between(call, tmp_path):
     ]:
         refused(call("interpolate", tmp_path / name, *out), told)
         assert left(tmp_path / "o") == set() if (tmp_path / "o").exists() else True, name
+
+
+def test_an_alpha_channel_is_left_out_and_said(call, tmp_path):
+    frames = np.concatenate([scene(3, 32, 40), np.full((3, 32, 40, 1), 90, np.uint8)], -1)
+    path = encode(tmp_path / "a.mkv", list(frames), pixel_format="bgra", given="rgba")
+    (tmp_path / "b").mkdir()
+    for number, frame in enumerate(frames):
+        Image.fromarray(frame).save(tmp_path / "b" / f"{number}.png")
+    for source in (path, tmp_path / "b"):
+        code, text, err = call("interpolate", source, "-o", tmp_path / "c.npy", "--json", "-y")
+        assert code == 0
+        assert json.loads(text)["left_out"] == ["alpha"]
+        assert f"framefill: {source}: its alpha channel is left out" in err
+        assert (np.load(tmp_path / "c.npy")[::2] == frames[..., :3]).all()
+
+
+def test_pictures_of_sixteen_bits_stay_so(call, tmp_path):
+    words = np.random.default_rng(0).integers(0, 65536, (3, 32, 40, 1)).astype(np.uint16)
+    write(tmp_path / "a", words, Plan(Fraction(25), bits=16))
+    made(call, tmp_path / "a", "-o", tmp_path / "b.png")
+    assert (array(tmp_path / "b", deep=True)[::2] == words).all()
+    assert len(array(tmp_path / "b")) == 5
+
+
+def test_a_silent_film_stays_silent(call, tmp_path):
+    result = made(call, write(tmp_path / "a.mp4", scene(3)), "-o", tmp_path / "b.mp4")
+    assert (result["copied"], result["left_out"]) == ([], [])
+
+
+def test_a_folder_of_films_one_by_one(call, tmp_path):
+    write(tmp_path / "in.mp4", scene(3))
+    (tmp_path / "films").mkdir()
+    (tmp_path / "in.mp4").rename(tmp_path / "films" / "a.mp4")
+    (tmp_path / "films" / "b.mp4").write_text("no film")
+    code, _, err = call("interpolate", tmp_path / "films", "-o", tmp_path / "out")
+    assert code == 2
+    assert "1 of 2 clips could not be used" in err
+    assert left(tmp_path / "out") == {"a.mp4-x2.mp4", "a.mp4-x2-preview.gif", "a.mp4-x2-sheet.png"}
+
+
+def test_help_shows_what_it_can_be_told_and_nothing_else(call):
+    code, text, _ = call("interpolate", "--help")
+    assert code == 0
+    for word in ("--times", "--fps", "--at", "--tier", "--time", "--cuts", "--preview", "--source-fps"):
+        assert f"{word} " in text
+    for word in ("--strength", "--sampler", "--keep"):
+        assert word not in text

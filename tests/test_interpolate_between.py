@@ -17,9 +17,9 @@ from framefill.video.between import cuts, repeats
 from framefill.video.between.budget import Choice, affordable, measured
 from framefill.video.between.engine import Drawing, Known, gaps
 from framefill.video.between.policies import Blend, Hold, Nearest
-from framefill.video.between.tiles import CELL, Tiled, even_spans
+from framefill.video.between.tiles import Tiled, even_spans
 from framefill.video.between.timeline import Divided, Moment, Ticking, at, times
-from framefill.video.clip import Clip, levels
+from framefill.video.clip import Clip
 from framefill.video.clock import Clock
 from framefill.video.shots import repeats as equal
 from test_video_files import scene
@@ -191,6 +191,14 @@ def test_cuts_are_found_as_the_film_streams_by(change):
     assert number == len(film) - 1
 
 
+@pytest.mark.parametrize("each", [2, 3])
+def test_drawings_of_animation_are_no_shots(each):
+    drawings = scene(30, 60, 80)[::3]
+    film = [*drawings.repeat(each, 0), *(255 - drawings).repeat(each, 0)]
+    found = [number for number in numbers(cuts.Found()(film)) if number > each]  # of the first one nothing is known
+    assert found == [10 * each]
+
+
 @pytest.mark.parametrize("length", [1, 2, 3])
 def test_films_of_a_few_frames_have_no_cuts(length):
     film = scene(length)
@@ -290,7 +298,7 @@ def network() -> Repair:
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize(("size", "motion"), [((40, 1250), 3.0), ((1187, 37), 40.0)])
+@pytest.mark.parametrize(("size", "motion"), [((40, 1250), 3.0), ((1400, 37), 20.0)])
 def test_tiles_give_what_the_whole_picture_gives(network, size, motion):
     largest = []
 
@@ -302,7 +310,7 @@ def test_tiles_give_what_the_whole_picture_gives(network, size, motion):
     torch.manual_seed(1)
     whole, half = seen(*size, motion)
     made = Tiled(Watched(), tile=8)(whole, half)
-    torch.testing.assert_close(made, network(whole, half), atol=1e-5, rtol=0)
+    torch.testing.assert_close(made, network(whole, half), atol=3e-5, rtol=0)  # float32 places of 1e3 pixels
     assert len(largest) > 1
     assert max(largest) < 0.9 * size[0] * size[1]
     assert Tiled(network)(whole, half).equal(network(whole, half))
@@ -358,11 +366,9 @@ def test_the_interpolator_is_a_verb(monkeypatch):
     assert filled.known.tolist() == [i % 3 == 0 for i in range(10)]
     assert filled.fps == 30
     assert (filled.frames[0, ::3] == clip.frames).all()
-    truth = scene(40, 40, 48)  # nobody knows it, but it lies between
-    assert truth is not None
     one = framefill.Interpolator(Blend()).interpolate(clip, times=2, samples=2)
-    mixed = levels((torch.from_numpy(clip.frames[:1].astype("f4")) + clip.frames[1:2]).movedim(-1, 1) / 255 - 1)
-    assert np.abs(one.frames[1, 1].astype(int) - mixed[0]).max() <= 1
+    mixed = (clip.frames[0].astype(float) + clip.frames[1]) / 2
+    assert np.abs(one.frames[1, 1] - mixed).max() <= 0.5
     for call in (lambda i: i.interpolate(clip, times=1), lambda i: i.interpolate(Clip(clip.frames[:1], clip.fps))):
         with pytest.raises(BadInput, match="times >= 2"):
             call(framefill.Interpolator.fast())
@@ -370,4 +376,3 @@ def test_the_interpolator_is_a_verb(monkeypatch):
         framefill.Interpolator.fast().stream([], Divided(Clock(clip.fps), (Fraction(0),)), samples=0)
     with pytest.raises(AttributeError, match="Nothing"):
         framefill.Nothing  # noqa: B018
-    assert CELL == 16

@@ -4,8 +4,10 @@ import json
 import time
 import tracemalloc
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -17,11 +19,12 @@ from framefill.video.between.policies import Blend, Hold
 from framefill.video.between.timeline import times
 from framefill.video.clock import Clock
 from framefill.video.deliver import Target
-from framefill.video.files import Plan
-from test_doors import film
-from test_interpolate import left
+from framefill.video.files import Plan, probe, read_clip
+from test_cli import refused
+from test_doors import film, packets
+from test_interpolate import left, made
 from test_survival import own_disk
-from test_video_files import scene, write
+from test_video_files import array, scene, write
 
 
 def same(folder: Path, other: Path) -> None:
@@ -130,7 +133,7 @@ def test_a_full_disk_is_one_line_and_no_half_film(tmp_path):
         pytest.skip("this machine lets nobody mount a disk")
     assert json.loads(told[-1]) == [2, []]
     assert [line for line in told if line.startswith("framefill: ")] == [told[0]]
-    assert "cannot be written: No space left on device" in told[0]
+    assert f"{tmp_path}/disk/b.mp4: cannot be written: No space left on device" in told[0]
 
 
 # Memory
@@ -158,3 +161,164 @@ def test_memory_does_not_grow_with_the_film(tmp_path):
     peak(5)
     few, many = peak(20), peak(200)
     assert many < few + 2 * 90 * 160 * 3 * 4 + 180 * 2 * 100
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_memory_is_flat_for_three_thousand_frames_of_1080p(tmp_path):
+    """Of the whole process, encoders and decoders included, from a film in to a film out."""
+    peaks = []
+    for length in (150, 3000):
+        with av.open(str(tmp_path / f"{length}.mp4"), "w") as container:
+            stream = container.add_stream("mpeg4", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 1920, 1080, "yuv420p"
+            for frame in numbers(length, (1080, 1920)):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
+            container.mux(stream.encode(None))
+        log = tmp_path / f"{length}.log"
+        assert ended([start(measured, tmp_path / f"{length}.mp4", tmp_path / "out", log=log)], 3000) == [0]
+        peaks.append(int(log.read_text().splitlines()[-1]))
+    assert peaks[1] < 1.1 * peaks[0]
+
+
+def measured(source: Path, out: Path) -> None:
+    """Prints the kilobytes that making almost every frame anew takes at most, by a blend: motion would take hours."""
+    import resource
+
+    from framefill.video.between import tier
+
+    tier.Fast.__call__ = Blend.__call__
+    command("interpolate", source, "--tier", "fast", "--fps", 26, "-o", out, "-y")
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+# What else is asked of a job
+
+
+def shots(path: Path) -> Path:
+    """A film of two shots, the second from frame 12 on."""
+    return write(path, [*scene(12, 60, 80), *(255 - scene(12, 60, 80))])
+
+
+def test_cuts_are_found_saved_read_and_held(call, tmp_path):
+    path, listed = shots(tmp_path / "a.mp4"), tmp_path / "cuts.txt"
+    found = made(call, path, "--save-cuts", listed, "-o", tmp_path / "b.npy")
+    assert found["cuts"] == 1
+    assert listed.read_text().splitlines()[1] == "12  # 0.480 s"
+    frames, given = np.load(tmp_path / "b.npy"), array(path)
+    assert (frames[23] == given[11]).all()
+    made(call, path, "--cuts", listed, "-o", tmp_path / "c.npy")
+    assert (np.load(tmp_path / "c.npy") == frames).all()
+    blended = made(call, path, "--cuts", listed, "--at-cuts", "blend", "-o", tmp_path / "d.npy")
+    assert blended["cuts"] == 1
+    half = (given[11].astype(int) + given[12]) / 2
+    assert np.abs(np.load(tmp_path / "d.npy")[23] - half).max() <= 0.5
+    assert made(call, path, "--cuts", "none", "-o", tmp_path / "e.npy")["cuts"] == 0
+    assert (np.load(tmp_path / "e.npy")[23] != given[11]).any()
+
+
+def test_repeats_are_spread_when_asked(call, tmp_path):
+    frames = scene(8, 40, 48)[::2].repeat(2, 0)
+    np.save(tmp_path / "a.npy", frames)
+    made(call, tmp_path / "a.npy", "-o", tmp_path / "b.npy")
+    assert (np.load(tmp_path / "b.npy")[::2] == frames).all()
+    made(call, tmp_path / "a.npy", "--repeats", "spread", "-o", tmp_path / "c.npy")
+    after = np.load(tmp_path / "c.npy")
+    assert len(after) == 15
+    moved = [np.abs(b.astype(int) - a).mean() for a, b in pairwise(after)][:12]
+    assert min(moved) > 0.1  # nothing stands still
+
+
+def test_a_preview_is_the_beginning_under_its_own_name(call, tmp_path):
+    path = film(tmp_path / "a.mp4", range(0, 2000, 40), sound=80)
+    result = made(call, path, "--preview", "0.4s", "-o", tmp_path / "b.mp4")
+    assert result["videos"] == [str(tmp_path / "b-first-0.4s.mp4")]
+    assert result["frames"] == 20
+    heard = packets(tmp_path / "b-first-0.4s.mp4", "audio")
+    assert heard == [packet for packet in packets(path, "audio") if packet[0] <= Fraction(2, 5)]
+    assert made(call, path, "--preview", "1s", "--dry-run", "-o", tmp_path / "c")["would_write"] == str(
+        tmp_path / "c" / "a-x2-first-1s.mp4"
+    )
+
+
+def test_small_pictures_for_people(call, tmp_path):
+    np.save(tmp_path / "a.npy", scene(3, 700, 1300))
+    made(call, tmp_path / "a.npy", "-o", tmp_path / "b.npy")
+    preview = probe(tmp_path / "b-preview.gif")
+    assert max(preview.width, preview.height) < 400
+
+
+def test_tiers_that_are_there(call, tmp_path, monkeypatch):
+    path = write(tmp_path / "a.mp4", scene(5))
+    out = ("-o", tmp_path / "b.mp4")
+    assert made(call, path, *out, "--tier", "fast")["tier"] == "fast"
+    bought = call("interpolate", path, *out, "--time", "1h", "-y", "--json")
+    assert bought[0] == 0
+    assert "about 0 s for 5 frames (--time 1h)" in bought[2]
+    monkeypatch.setattr("framefill.checkpoint.shipped", dict)
+    for words, told in [
+        (("--tier", "best"), "the tier best is not there"),
+        (("--tier", "fast", "--samples", 2), "fast has one answer for every frame"),
+        (("--tier", "fast", "--calls", 4), "fast has one answer for every frame"),
+        (("--tier", "fast", "--time", "1s"), "give one of them"),
+        (("--time", "soon"), "cannot read --time"),
+        (("--model", tmp_path / "no.safetensors"), "no model file"),
+    ]:
+        refused(call("interpolate", path, *words, *out, "-y"), told)
+
+
+def test_a_model_of_ones_own(call, tmp_path, monkeypatch):
+    """A repair network works on whole films as it does through the library; in both it is the same as alone."""
+    import torch
+
+    import framefill
+    from framefill.checkpoint import Card
+    from framefill.nets.repair import Repair
+    from framefill.video.between.tier import Balanced
+
+    torch.manual_seed(0)
+    product = Balanced(Repair(3, features=(4, 4, 4, 4)).eval())
+    monkeypatch.setattr("framefill.checkpoint.read_card", lambda path: Card("interpolation", "tiny", {}))
+    monkeypatch.setattr("framefill.checkpoint.load", lambda name, device: product)
+    path = write(tmp_path / "a.mp4", scene(4))
+    result = made(call, path, "--model", "mine", "--source-fps", 10, "-o", tmp_path / "b.npy")
+    assert (result["made"], result["calls"], result["tier"]) == (3, 0, "mine")
+    direct = framefill.Interpolator(product).interpolate(read_clip(path, limit=None), times=2)
+    assert (direct.frames[0] == np.load(tmp_path / "b.npy")).all()
+    refused(call("interpolate", path, "--model", "mine", "-n", 2, "-o", tmp_path / "c.npy"), "mine has one answer")
+    monkeypatch.setattr("framefill.checkpoint.load", lambda name, device: "a model of something else")
+    refused(call("interpolate", path, "--model", "mine", "-o", tmp_path / "c.npy"), "not a model of frames between two")
+
+
+def test_a_video_model_still_divides_gaps(call, small, card, tmp_path):
+    import framefill
+
+    framefill.save(small.product(small.model().eval(), card=card), tmp_path / "m.safetensors")
+    path = write(tmp_path / "a.mp4", scene(5, 64, 64))
+    words = ("interpolate", path, "-m", tmp_path / "m.safetensors", "-o", tmp_path / "b.npy")
+    refused(call(*words, "--fps", 60), "divides every gap evenly; give --times")
+    assert call(*words, "--times", 2)[0] == 0
+    assert len(np.load(tmp_path / "b.npy")) == 9
+
+
+class Drawn(Blend):
+    """A blend with noise: a tier that draws."""
+
+    def __call__(self, frames, times, rng):
+        blend = super().__call__(frames, times, rng)
+        return blend + 0.1 * rng.normal(blend.shape[1:])
+
+
+def test_several_samples_have_a_spread(tmp_path):
+    timeline = times(Clock(Fraction(25)), 2)
+    film_ = [Known(frame, timeline.gap(i)) for i, frame in enumerate(scene(4))]
+    with parts.kept(tmp_path / ".parts") as folder:
+        work = parts.Parts(folder, Target(tmp_path, "b"), Plan(Fraction(50), Fraction(1, 50)), 3)
+        work.make(Drawing(Drawn(), Hold(), samples=3).stream(film_), lambda: None)
+        result = work.finish(Fraction(8, 50))
+    assert len(result["videos"]) == 3
+    one, two = (array(path) for path in result["videos"][:2])
+    assert np.abs(one[::2].astype(int) - two[::2]).mean() < 2 < np.abs(one[1:7:2].astype(int) - two[1:7:2]).mean()
+    spread = array(result["spread"])
+    assert spread[1].mean() > 10 + spread[0].mean()
+    assert len(spread) == 8

@@ -47,6 +47,7 @@ class Between:
     def plan(self, source: Input | None, target: "Target") -> "_Ready":
         """Looks at the input; BadInput for what cannot be made of it, or written."""
         from framefill.video.sinks import Plan, check_plan, is_film
+        from framefill.video.sources import has_alpha
 
         assert source is not None
         options, film = self.options, is_film(target.suffix)
@@ -59,7 +60,9 @@ class Between:
         _check_list(options.save_cuts, overwrite=options.overwrite)
         plan = Plan(timeline.fps, timeline.base, options.codec or "", bits, carry, until=options.preview is not None)
         check_plan(target.video(0, 1), plan)
-        return _Ready(self, source, target, plan, timeline, _cuts(options, timeline.clock), film)
+        return _Ready(
+            self, source, target, plan, timeline, _cuts(options, timeline.clock), film, has_alpha(source.path)
+        )
 
 
 def _cuts(options: "Interpolation", clock: "Clock") -> "Cuts":
@@ -122,6 +125,7 @@ class _Ready:
     timeline: "Timeline"
     cuts: "Cuts"
     film: bool
+    transparent: bool
 
     @property
     def fps(self) -> Fraction:
@@ -160,6 +164,11 @@ class _Ready:
             cuts.write_list(options.save_cuts, noted.numbers, self.timeline.clock)
         if parts.found:
             print(f"framefill: went on from {parts.found} parts of an interrupted run", file=sys.stderr)
+        if self.transparent:
+            print(
+                f"framefill: {self.source.path}: its alpha channel is left out; arrays (.npy) keep one", file=sys.stderr
+            )
+            result["left_out"] = [*result["left_out"], "alpha"]
         return result | {"cuts": len(noted.numbers), "tier": chosen.name, "calls": chosen.calls}
 
     def _frames(self, limit: int | None) -> Iterator[Any]:

@@ -23,7 +23,7 @@ class Tiled(nn.Module):
     `sight` is how many cells away the network looks. Pictures of up to one tile are seen whole.
     """
 
-    def __init__(self, network: nn.Module, *, tile: int = 128, sight: int = 12, fade: int = 4):
+    def __init__(self, network: nn.Module, *, tile: int = 128, sight: int = 9, fade: int = 4):
         super().__init__()
         self.network, self.tile, self.sight, self.fade = network, tile, sight, fade
 
