@@ -129,7 +129,9 @@ class Parts:
         except NotWritten as error:
             text = str(error)
             for strand in strands:
-                text = text.replace(str(strand.part(self.folder, number)), str(strand.goal or self.target.last))
+                text = text.replace(
+                    str(strand.part(self.folder, number)), str(strand.goal or self.target.video(0, self.samples))
+                )
             raise NotWritten(text) from error
 
     def _strands(self, number: int = -1) -> list[Strand]:
