@@ -57,6 +57,18 @@ def test_a_piece_as_large_as_the_picture_is_the_picture(album):
     assert np.array_equal(wide[0, :, 0], 3 * np.arange(SIDE))
 
 
+def test_half_of_the_pieces_change_their_colours_and_nothing_else(album):
+    plain, mixed = Crops(album, 16, 16), Crops(album, 16, 16, recolour=True)
+    orders = []
+    for seed in range(200):
+        before, after = plain.sample(seed)[0], mixed.sample(seed)[0]
+        columns = [next(i for i in range(3) if np.array_equal(after[..., j], before[..., i])) for j in range(3)]
+        orders.append(tuple(columns))
+    assert all(sorted(order) == [0, 1, 2] for order in orders)
+    assert len(set(orders)) == 6
+    assert 0.45 < orders.count((0, 1, 2)) / 200 < 0.72  # 1/2 and, of the other half, 1/6
+
+
 def test_pieces_larger_than_the_pictures_are_refused(album):
     with pytest.raises(BadInput, match="pieces of 16x65 pixels do not fit into pictures of 64x64"):
         Crops(album, 65, 16)
@@ -69,4 +81,7 @@ def test_the_recipe_trains_on_pieces_where_it_keeps_more(album, tmp_path):
     assert isinstance(source, Crops)
     assert isinstance(replace(recipe, kept=0).source(folder, "train", cache=tmp_path / "cache"), Album)
     assert recipe.batch(source, [1, 2, 3]).shape == (3, 3, 16, 16)
+    assert not source.recolour
+    assert replace(recipe, recolour=True).source(folder, "train", cache=tmp_path / "cache").recolour
+    assert not replace(recipe, recolour=True).source(folder, "val", cache=tmp_path / "cache").recolour
     assert all(PRESETS[name][0].kept > PRESETS[name][0].height for name in PRESETS if name.startswith("photos"))

@@ -42,8 +42,8 @@ class Autoencoder:
 
     `codes` is the size of the codebook, 0 for Gaussian latents with a KL of weight `kl`. `patience` as in `Quantiser`.
     Pictures are cut to the size; with `kept` they are kept as squares of so many pixels, and training sees pieces of
-    them, see `Crops`. `perceptual`, `colour` (of the error of local means) and `adversary` are weights, 0 for none.
-    `lpips` is a TorchScript file (see `distance_file`).
+    them, half of those with mixed channels if `recolour`, see `Crops`. `perceptual`, `colour` (of the error of local
+    means) and `adversary` are weights, 0 for none. `lpips` is a TorchScript file (see `distance_file`).
     """
 
     channels: int = 3
@@ -51,6 +51,7 @@ class Autoencoder:
     width: int = 256
     flip: bool = True
     kept: int = 0
+    recolour: bool = False
     # latents
     codes: int = 16384
     latent_channels: int = 4
@@ -110,7 +111,9 @@ class Autoencoder:
             data, split, height=self.kept or self.height, width=self.kept or self.width, channels=self.channels,
             flip=self.flip and split == "train", cache=cache, progress=progress,
         )  # fmt: skip
-        return Crops(album, self.height, self.width) if self.kept else album
+        if not self.kept:
+            return album
+        return Crops(album, self.height, self.width, recolour=self.recolour and split == "train")
 
     def batch(self, source: Source, seeds: Sequence[int]) -> Tensor:
         """Training pictures (B, C, H, W) in [-1, 1], one per seed."""
@@ -169,12 +172,14 @@ TINY = replace(
 )  # fmt: skip
 # Ours too: photographs, from a few hundred of them, in about twenty minutes of that core.
 PHOTOS8 = replace(
-    TINY, height=96, width=96, kept=256, codes=512, multipliers=(1, 2, 4, 6), attention=(F,) * 4, perceptual=0.5,
-    colour=1.0, adversary=0.4, adversary_start=1200, batch_size=8, learning_rate=1.5e-3, steps=1800,
+    TINY, height=80, width=80, kept=256, recolour=True, codes=512, multipliers=(1, 2, 4, 6), attention=(F,) * 4,
+    perceptual=0.5, colour=1.0, adversary=0.4, adversary_start=1100, batch_size=6, learning_rate=1.2e-3, steps=1600,
 )  # fmt: skip
-PHOTOS4 = replace(PHOTOS8, codes=1024, latent_channels=3, multipliers=(1, 2, 5), attention=(F,) * 3)
+PHOTOS4 = replace(
+    PHOTOS8, height=64, width=64, codes=1024, latent_channels=3, multipliers=(1, 2, 5), attention=(F,) * 3
+)
 PHOTOS16 = replace(
-    PHOTOS8, height=128, width=128, codes=1024, latent_channels=8, multipliers=(1, 2, 3, 4, 6), attention=(F,) * 5
+    PHOTOS8, height=128, width=128, latent_channels=8, multipliers=(1, 2, 3, 4, 6), attention=(F,) * 5, batch_size=4
 )
 
 # name -> (recipe, data, the paper's score: rFID of OpenImages, of ImageNet for the second f16; facts, section 5)

@@ -1,7 +1,8 @@
 """Pieces of pictures for training: anywhere in them, at any scale, so that a few hundred pictures show many textures.
 
 A piece covers s times the wanted size, log s uniform between 0 and what the picture allows, and is resized to it: a
-network that has seen a wall from near and from far need not have seen every wall.
+network that has seen a wall from near and from far need not have seen every wall. Nor need it have seen every colour,
+if now and then red, green and blue change places: without that, one trained on brown hills makes every lawn brown.
 """
 
 import math
@@ -18,11 +19,15 @@ PLACE = 1  # its draws must not follow those that choose the picture
 
 @dataclass(frozen=True)
 class Crops:
-    """Pieces of `height` x `width` pixels of an album's pictures; BadInput where those are smaller."""
+    """Pieces of `height` x `width` pixels of an album's pictures; BadInput where those are smaller.
+
+    With `recolour`, the channels of half of them stand in an order that is drawn.
+    """
 
     album: Album
     height: int
     width: int
+    recolour: bool = False
 
     def __post_init__(self) -> None:
         whole = self.album.pictures().shape[1:3]
@@ -44,4 +49,6 @@ class Crops:
         scale = math.exp(rng.uniform(0, math.log(largest)))
         h, w = min(round(scale * self.height), H), min(round(scale * self.width), W)
         top, left = rng.integers((H - h + 1, W - w + 1))
-        return fit(picture[:, top : top + h, left : left + w], self.height, self.width)
+        piece = fit(picture[:, top : top + h, left : left + w], self.height, self.width)
+        mixed = self.recolour and rng.random() < 0.5
+        return piece[..., rng.permutation(piece.shape[3])] if mixed else piece
