@@ -40,7 +40,8 @@ Tell = Callable[[int, int, str], None]
 class Autoencoder:
     """Every hyperparameter of an autoencoder and its training; the defaults are latent diffusion's f8 with 16384 codes.
 
-    `codes` is the size of the codebook, 0 for Gaussian latents with a KL of weight `kl`. `patience` as in `Quantiser`.
+    `codes` is the size of the codebook, 0 for Gaussian latents with a KL of weight `kl`. `patience` as in `Quantiser`,
+    `bypass` as in `VQGAN`.
     Pictures are cut to the size; with `kept` they are kept as squares of so many pixels, and training sees pieces of
     them, half of those with mixed channels if `recolour`, see `Crops`. `perceptual`, `colour` (of the error of local
     means) and `adversary` are weights, 0 for none. `lpips` is a TorchScript file (see `distance_file`).
@@ -57,6 +58,7 @@ class Autoencoder:
     latent_channels: int = 4
     commitment: float = 0.25
     patience: int = 100
+    bypass: float = 0.0
     kl: float = 1e-6
     # network
     features: int = 128
@@ -92,7 +94,9 @@ class Autoencoder:
     def network(self) -> Network:
         """The autoencoder, freshly initialised."""
         if self.codes:
-            return VQGAN(self.layout, codes=self.codes, commitment=self.commitment, patience=self.patience)
+            return VQGAN(
+                self.layout, codes=self.codes, commitment=self.commitment, patience=self.patience, bypass=self.bypass
+            )
         return KLVAE(self.layout, weight=self.kl)
 
     def model(self) -> nn.Module:
@@ -173,7 +177,7 @@ TINY = replace(
 # Ours too: photographs, from a few hundred of them, in about twenty minutes of that core.
 PHOTOS8 = replace(
     TINY, height=80, width=80, kept=256, recolour=True, codes=512, multipliers=(1, 2, 4, 6), attention=(F,) * 4,
-    perceptual=0.5, colour=1.0, adversary=0.4, adversary_start=1100, batch_size=6, learning_rate=1.2e-3, steps=1600,
+    patience=25, bypass=0.5, perceptual=0.5, colour=1.0, adversary=0.4, adversary_start=900, batch_size=6, steps=1200,
 )  # fmt: skip
 PHOTOS4 = replace(
     PHOTOS8, height=64, width=64, codes=1024, latent_channels=3, multipliers=(1, 2, 5), attention=(F,) * 3
