@@ -4,8 +4,7 @@ As in latent diffusion, `encode` gives the latents before they are quantised and
 latents may then miss a code by a little and still hit it. `indices` and `latents` go between latents and words.
 
 In training `bypass` is the share of pictures that reach the decoder as they are, not quantised (as in the speech codec
-Mimi, Defossez et al. 2024). A young encoder otherwise sees only what its codes already say: ours learned brightness,
-had all its codes along that line, and painted every lawn grey. Paper: VQGAN has none of this, and 0 is without it.
+Mimi, Defossez et al. 2024). Paper: VQGAN has none of this, and 0 is without it.
 """
 
 import torch

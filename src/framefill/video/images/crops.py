@@ -2,7 +2,7 @@
 
 A piece covers s times the wanted size, log s uniform between 0 and what the picture allows, and is resized to it: a
 network that has seen a wall from near and from far need not have seen every wall. Nor need it have seen every colour,
-if now and then red, green and blue change places: without that, one trained on brown hills makes every lawn brown.
+if now and then red, green and blue change places.
 """
 
 import math
