@@ -6,6 +6,7 @@ as functions: an autoencoder neither owns such a network nor trains it.
 
 from collections.abc import Callable
 
+import torch.nn.functional as F
 from torch import Tensor
 
 Distance = Callable[[Tensor, Tensor], Tensor]
@@ -19,6 +20,14 @@ def absolute(made: Tensor, truth: Tensor) -> Tensor:
 def squared(made: Tensor, truth: Tensor) -> Tensor:
     """Mean squared error."""
     return (made - truth).square().mean((1, 2, 3))
+
+
+def means(made: Tensor, truth: Tensor, *, side: int = 16) -> Tensor:
+    """Mean absolute error of the mean colours of squares of `side` pixels, or of the picture where it is smaller.
+
+    What a tint is made of: the other distances forgive many small errors of one sign, this one adds them up.
+    """
+    return F.avg_pool2d(made - truth, min(side, *made.shape[2:])).abs().mean((1, 2, 3))
 
 
 def weighted(*terms: tuple[float, Distance]) -> Distance:
