@@ -147,8 +147,8 @@ def interval(values):
 
 def table(rows):
     lines = [
-        "| | bits/px | PSNR, dB | SSIM | perceptual | colour, levels | tint of a picture | worst picture | codes used | perplexity | "
-        "CPU-s/Mpx |",
+        "| | bits/px | PSNR, dB | SSIM | perceptual | colour, levels | tint of a picture | worst picture | "
+        "codes used | perplexity | CPU-s/Mpx |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, row in rows.items():
