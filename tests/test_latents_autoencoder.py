@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-
 from torch import nn
 
 from framefill.arrays import Rng
