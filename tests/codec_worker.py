@@ -1,7 +1,7 @@
 """Run as a program under other settings of the machine: decodes reference files and encodes the same symbols again.
 
 `python codec_worker.py FOLDER`: FOLDER has reference.json with the messages that another process wrote. Prints JSON:
-how many samples were the same both ways, and a digest of an ordinary float network, which is to differ between settings.
+how many samples were the same both ways, and a digest of an ordinary float network, which is to differ somewhere.
 """
 
 import hashlib

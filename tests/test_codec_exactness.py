@@ -18,10 +18,11 @@ def under(folder: Path, capability: str, threads: int, onednn: int) -> dict:
     """The worker's words under these settings."""
     import framefill
 
+    isa = {"default": "SSE41", "avx2": "AVX2", "avx512": "DEFAULT"}[capability]
     settings = {
-        "ATEN_CPU_CAPABILITY": capability, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", "MKL_NUM_THREADS": str(threads),
-        "FRAMEFILL_TEST_ONEDNN": str(onednn), "MKL_CBWR": "AUTO" if capability != "default" else "COMPATIBLE",
-        "DNNL_MAX_CPU_ISA": {"default": "SSE41", "avx2": "AVX2", "avx512": "DEFAULT"}[capability],
+        "ATEN_CPU_CAPABILITY": capability, "DNNL_MAX_CPU_ISA": isa, "FRAMEFILL_TEST_ONEDNN": str(onednn),
+        "MKL_CBWR": "COMPATIBLE" if capability == "default" else "AUTO", "MKL_NUM_THREADS": str(threads),
+        "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE",
         "PYTHONPATH": os.pathsep.join([str(Path(framefill.__file__).parents[1]), str(HERE)]),
     }  # fmt: skip
     made = subprocess.run(
