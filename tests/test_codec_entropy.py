@@ -9,6 +9,7 @@ import codec_models
 from framefill.codec.context import PASSES, Contextual, sites, smooth_bits
 from framefill.codec.entropy import Factorised
 from framefill.codec.header import Header, Kind
+from framefill.codec.quantise import Uniform
 from framefill.codec.rate import Rate, measure
 from framefill.errors import BadInput, CodecError
 from framefill.nets.exact import ExactLinear, ExactNetwork
@@ -77,6 +78,7 @@ def test_the_same_bytes_in_every_container_batch_precision_and_order():
     assert model.encode(symbols.transpose(2, 3).contiguous().transpose(2, 3)) == expected
     with torch.autocast("cpu", torch.bfloat16):
         assert model.encode(symbols) == expected
+        assert model.encode(symbols, dtype=torch.float32) == expected
     before = torch.get_float32_matmul_precision()
     try:
         torch.set_float32_matmul_precision("medium")
@@ -124,33 +126,40 @@ def toy(seed: int, size: int = 16) -> torch.Tensor:
     return smooth * loud
 
 
-def test_what_training_estimates_is_what_the_file_has():
-    """Quantiser and model learn together; estimate and file agree within 0.5 % and the header."""
-    from framefill.codec.quantise import Uniform
-
+def learned(steps: int) -> tuple[Contextual, Uniform, list[float]]:
+    """A model and a quantiser trained together on rate and distortion, and the bits a symbol on the way."""
     torch.manual_seed(0)
-    model, quantiser = Contextual(4, groups=2, hidden=24, layers=1), Uniform(4)
+    model, quantiser, rates = Contextual(4, groups=2, hidden=24, layers=1), Uniform(4), []
     optimiser = torch.optim.Adam([*model.parameters(), *quantiser.parameters()], 4e-3)
-    losses = []
-    for step in range(60):
+    for step in range(steps):
         z = toy(step)
         found = quantiser(z)
         rate = model.bits(found.symbols).sum() / z.numel()
         (rate + 4 * (found.values - z).square().mean()).backward()
         optimiser.step()
         optimiser.zero_grad()
-        losses.append(float(rate.detach()))
-    fresh = quantiser.symbols(toy(999, 48))
-    with torch.no_grad():
-        seen = model.bits(quantiser(toy(999, 48)).symbols)  # the number that the training loop sees
-    rate = measure(model, fresh, Header(Kind.VIDEO, b"mark", 8, 8, pictures=8))
-    assert rate.estimated == pytest.approx(float(seen.sum()), rel=1e-6)
+        rates.append(rate.item())
+    return model, quantiser, rates
+
+
+@pytest.mark.parametrize("steps", [8, pytest.param(200, marks=pytest.mark.slow)])
+@torch.no_grad()
+def test_what_training_estimates_is_what_the_file_has(steps):
+    """Estimate and file agree within 0.5 % and the header, after any training."""
+    with torch.enable_grad():
+        model, quantiser, rates = learned(steps)
+    fresh = toy(999, 48)
+    seen = model.bits(quantiser(fresh).symbols).sum()  # the number that the training loop sees
+    rate = measure(model, quantiser.symbols(fresh), Header(Kind.VIDEO, b"mark", 8, 8, pictures=8))
+    print(rate.line())
+    assert rate.estimated == pytest.approx(float(seen), rel=1e-6)
     assert abs(rate.gap) < 0.005
-    flat = Factorised(4)
-    flat.fit([quantiser.symbols(toy(step)) for step in range(20)])
-    assert float(model.bits(fresh).sum()) < 0.93 * float(flat.bits(fresh).sum()), "context pays"
-    assert float(quantiser.step.detach().std()) > 0, "steps have moved"
-    assert np.mean(losses[-5:]) < np.mean(losses[:5])
+    assert rates[-1] < rates[0]
+    assert float(quantiser.step.std()) > 0, "steps have moved"
+    if steps > 100:
+        flat = Factorised(4)
+        flat.fit([quantiser.symbols(toy(step)) for step in range(20)])
+        assert seen < 0.93 * flat.bits(quantiser.symbols(fresh)).sum(), "context pays"
 
 
 def test_gradients_are_those_of_the_gaussian():
