@@ -77,6 +77,21 @@ def test_whole_numbers_pass_constriction_exactly():
             before += frequency
 
 
+@pytest.mark.skipif(not coder.native(), reason="needs constriction")
+def test_a_constriction_that_codes_otherwise_is_not_used(monkeypatch):
+    class Later(Native):
+        def _table(self, tables, row):
+            return self._model(tables.row(row).astype(float), perfect=False)
+
+    monkeypatch.setattr(coder, "Native", Later)
+    coder.native.cache_clear()
+    assert not coder.native()
+    assert isinstance(Encoder()._engine, Plain)
+    monkeypatch.undo()
+    coder.native.cache_clear()
+    assert coder.native()
+
+
 def test_a_carry_runs_through_full_words():
     """0xFFFFFFFF words that are already out are raised by a later symbol."""
     tables = Tables([np.array([1, TOTAL - 2, 1])], [0])
