@@ -44,6 +44,7 @@ def main():
     parser.add_argument("--licence", required=True)
     parser.add_argument("--note", default="")
     parser.add_argument("--verified", type=Path, help="a folder of `framefill evaluate`, for a model of fields")
+    parser.add_argument("--made", type=Path, help="what benchmarks/interpolation.py --json wrote")
     parser.add_argument("--clips", type=int, default=50)
     parser.add_argument("--samples", type=int, default=4)
     parser.add_argument("--set", nargs="*", default=[], help="fields of use, not of training, such as calls=2")
@@ -71,6 +72,8 @@ def main():
             f"{words.samples} samples each",
             **scores(framefill.load(target), source, clips=words.clips, samples=words.samples),
         }
+    if words.made:
+        about["scores"] = made(words.made)
     if words.verified:
         about["scores"] = verified(words.verified)
     checkpoint.write(target, halves, dataclasses.replace(card, about=about))
