@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -71,16 +72,51 @@ class Clips:
         Raises MediaError if no clip is there, or none can be read, or the cache cannot be written; BadInput
         for an impossible size.
         """
-        if height < 1 or width < 1 or channels not in (1, 3):
-            raise BadInput(f"{width}x{height} pixels in {channels} channels; give at least 1x1, and 1 or 3")
-        folder, cache, clips = Path(folder), Path(cache or default_cache()), cls([], [])
+        _check(height, width, channels)
+        return cls._opened(
+            Path(folder), lambda _: (height, width), channels, Path(cache or default_cache()), progress, drop_duplicates
+        )
+
+    @classmethod
+    def open_unfitted(
+        cls,
+        folder: Path | str,
+        *,
+        lines: int,
+        smallest: tuple[int, int],
+        channels: int,
+        cache: Path | None = None,
+        progress: Callable[[int, int, str], None] | None = None,
+    ) -> "Clips":
+        """As `open`, each clip in a size of its own: that of the file, or shrunk to `lines` pixels on its shorter side.
+
+        A clip smaller than `smallest` (height, width) is enlarged to cover that.
+        """
+        _check(*smallest, channels)
+        if lines < 1:
+            raise BadInput(f"frames of at most {lines} lines; give at least 1")
+        shape = partial(_own_shape, lines=lines, smallest=smallest)
+        return cls._opened(Path(folder), shape, channels, Path(cache or default_cache()), progress, True)
+
+    @classmethod
+    def _opened(
+        cls,
+        folder: Path,
+        shape: Callable[[Path], tuple[int, int]],
+        channels: int,
+        cache: Path,
+        progress: Callable[[int, int, str], None] | None,
+        drop_duplicates: bool,
+    ) -> "Clips":
+        clips = cls([], [])
         found = [folder] if folder.is_file() else sources.clips_in(folder, but=cache)
         if not found:
             raise MediaError(f"{folder}: no such folder, or no clips in it; framefill reads {sources.READABLE}")
-        shelf = Shelf.at(cache, (height, width, channels))
+        Shelf.at(cache, (0, 0, channels))  # one place that cannot be made is one error, not one per clip
         for done, path in enumerate(found, 1):
             name = path.name if path == folder else path.relative_to(folder).as_posix()
             try:
+                shelf = Shelf(cache, (*shape(path), channels))
                 clips.sources.append(shelf.take(_File(path, name, drop_duplicates)))
             except (MediaError, OSError) as error:
                 clips.skipped.append((path, str(error)))
@@ -89,6 +125,19 @@ class Clips:
         if not clips.sources:
             raise MediaError(f"{folder}: none of {len(found)} clips can be used: {clips.skipped[0][1]}")
         return clips
+
+
+def _check(height: int, width: int, channels: int) -> None:
+    if height < 1 or width < 1 or channels not in (1, 3):
+        raise BadInput(f"{width}x{height} pixels in {channels} channels; give at least 1x1, and 1 or 3")
+
+
+def _own_shape(path: Path, *, lines: int, smallest: tuple[int, int]) -> tuple[int, int]:
+    """Height and width at which a clip is kept."""
+    info = probe(path)
+    scale = min(1.0, lines / min(info.height, info.width))
+    scale = max(scale, smallest[0] / info.height, smallest[1] / info.width)
+    return round(info.height * scale), round(info.width * scale)
 
 
 def split(clips: Clips, *, seed: int = 0, fractions: Sequence[float] = (0.8, 0.1, 0.1)) -> dict[str, list[Run]]:

@@ -1,0 +1,1 @@
+"""Training data for frame interpolation: two frames, and one of those between."""
