@@ -61,8 +61,8 @@ class LatentRepair:
     latent_channels: int = 6
     widths: tuple[int, ...] = (32, 64, 128)
     blocks: int = 1
-    kl: float = 0.01
-    perceptual: float = 0.5
+    kl: float = 0.03
+    perceptual: float = 1.0
     tint: float = 0.5
     lpips: str = ""
     dropped: float = 0.2
@@ -77,7 +77,7 @@ class LatentRepair:
     temperature: float = 1.0
     # training
     batch_size: int = 8
-    learning_rate: float = 1e-3
+    learning_rate: float = 8e-4
     warmup: int = 100
     cooldown: float = 0.4
     ema: float = 0.998
