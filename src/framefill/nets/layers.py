@@ -29,9 +29,9 @@ def variance_scaling(weight: Tensor, scale: float = 1.0) -> None:
     nn.init.uniform_(weight, -bound, bound)
 
 
-def conv(inputs: int, outputs: int, size: int = 3, *, scale: float = 1.0) -> nn.Conv2d:
-    """A same-size convolution with DDPM initialisation and zero bias."""
-    layer = nn.Conv2d(inputs, outputs, size, padding=size // 2)
+def conv(inputs: int, outputs: int, size: int = 3, *, scale: float = 1.0, stride: int = 1) -> nn.Conv2d:
+    """A convolution of the same size, or `stride` times smaller, with DDPM initialisation and zero bias."""
+    layer = nn.Conv2d(inputs, outputs, size, stride=stride, padding=size // 2)
     variance_scaling(layer.weight, scale)
     nn.init.zeros_(layer.get_parameter("bias"))
     return layer

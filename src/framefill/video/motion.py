@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from framefill.nets.warp import fetch, places
+
 AGREE, REFINE, LEAST_SQUARES, SMOOTH, CONTRAST = 7, 9, 7, 9, 11  # sides of the boxes averaged over, in pixels
 FLAT = 1e-4  # contrast (variance of pixels in [-1, 1]) that a perfectly flat area is taken to have
 STAY = 0.01  # what a pixel of displacement must gain in mean absolute difference
@@ -28,7 +30,7 @@ def displacement(a: Tensor, b: Tensor, *, reach: int = 8) -> Tensor:
     """
     coarse = _best_shift(_halved(a), _halved(b), (reach + 1) // 2, AGREE)
     moved = 2 * F.interpolate(coarse, size=a.shape[-2:], mode="nearest")
-    moved = moved + _best_shift(a, _fetch(b, moved), 1, REFINE)
+    moved = moved + _best_shift(a, fetch(b, moved), 1, REFINE)
     contrast = _contrast(a, 5)
     moved = _box(moved * contrast, SMOOTH) / _box(contrast, SMOOTH)
     return _least_squares(a, b, moved)
@@ -40,7 +42,7 @@ def carry(x: Tensor, moved: Tensor) -> Tensor:
     Where several land, they are averaged by contrast; where none does, its neighbourhood is taken, or what was there.
     """
     C, H, W = x.shape[1:]
-    target = _grid(x) + moved
+    target = places(x) + moved
     corner = target.floor()
     part = target - corner
     values = torch.cat([x, torch.ones_like(x[:, :1])], 1)
@@ -148,25 +150,11 @@ def _least_squares(a: Tensor, b: Tensor, moved: Tensor, *, rounds: int = 2) -> T
     gy = (padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]) / 2
     xx, xy, yy = surroundings(gx * gx) + DAMPING, surroundings(gx * gy), surroundings(gy * gy) + DAMPING
     for _ in range(rounds):
-        rest = _box(a - _fetch(b, moved), 3)
+        rest = _box(a - fetch(b, moved), 3)
         rx, ry = surroundings(gx * rest), surroundings(gy * rest)
         step = torch.cat([yy * rx - xy * ry, xx * ry - xy * rx], 1) / (xx * yy - xy * xy)
         moved = moved + step.clamp(-1, 1)
     return moved
-
-
-def _fetch(x: Tensor, moved: Tensor) -> Tensor:
-    """`x` (N, C, H, W) read at every pixel plus `moved` (N, 2, H, W), linearly; the border repeats."""
-    H, W = x.shape[-2:]
-    size = torch.tensor([W, H], dtype=x.dtype, device=x.device)
-    place = (2 * (_grid(x) + moved).movedim(1, -1) + 1) / size - 1
-    return F.grid_sample(x, place, padding_mode="border", align_corners=False)
-
-
-def _grid(x: Tensor) -> Tensor:
-    """The place (2, H, W) of every pixel, x then y."""
-    rows, columns = (torch.arange(n, dtype=x.dtype, device=x.device) for n in x.shape[-2:])
-    return torch.stack(torch.meshgrid(columns, rows, indexing="xy"))
 
 
 def _contrast(x: Tensor, side: int) -> Tensor:

@@ -1,0 +1,82 @@
+"""What makes frames between two, from the quickest to the best: one way to ask, however it is done.
+
+`Fast` carries both frames along their motion, `Balanced` has a network repair that. Others: policies.py (no motion at
+all, for cuts), and the latent diffusion of recipes/latent_interpolation.py.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from framefill.arrays import Rng
+from framefill.device import bf16_pays
+from framefill.errors import BadInput
+from framefill.video.between.warp import Guess, Motion, fused, seen
+
+
+class Between(Protocol):
+    """What makes frames between two. `context` is how many known frames it wants on each side of the gap."""
+
+    @property
+    def context(self) -> int:
+        """1: only the two frames; n: n before and n after the gap."""
+        ...
+
+    def __call__(self, frames: Tensor, times: Sequence[float], rng: Rng) -> Tensor:
+        """Frames (N, len(times), C, H, W) at `times`, in order, one of N samples for each stream of `rng`.
+
+        `frames` (2 context, C, H, W) in [-1, 1] are the known ones; the gap is between the middle two, its ends are the
+        times 0 and 1. Raises BadInput for a number of channels that it cannot take.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Fast:
+    """Both frames carried along their motion, where it can be trusted. Any number of channels; one answer only."""
+
+    context: int = 1
+
+    def __call__(self, frames: Tensor, times: Sequence[float], rng: Rng) -> Tensor:
+        """As in `Between`."""
+        first, last = (frame.movedim(0, -1).cpu().numpy() for frame in frames)
+        motion = Motion.between(first, last)
+        made = [torch.from_numpy(fused(motion.guesses(first, last, time), time)) for time in times]
+        return torch.stack(made).movedim(-1, 1).to(frames).expand(len(rng), -1, -1, -1, -1)
+
+
+@dataclass(frozen=True)
+class Balanced:
+    """What `Fast` makes, repaired by a network in one call; colour or grey. One answer only."""
+
+    network: nn.Module
+    device: str = "cpu"
+    context: int = 1
+
+    def __call__(self, frames: Tensor, times: Sequence[float], rng: Rng) -> Tensor:
+        """As in `Between`."""
+        colour = in_colour(frames)
+        with torch.inference_mode(), torch.autocast(kind := self.device.split(":")[0], enabled=bf16_pays(kind)):
+            made = torch.cat([self.network(x[None].to(self.device)) for _, x in guessed(colour, times)])
+        made = made.mean(1, keepdim=True) if frames.shape[1] == 1 else made
+        return made.to(frames).expand(len(rng), -1, -1, -1, -1)
+
+
+def guessed(frames: Tensor, times: Sequence[float]) -> list[tuple[tuple[Guess, Guess], Tensor]]:
+    """Both guesses at every time between two frames (2, C, H, W), and all that a network sees of it, (6C + 7, H, W)."""
+    first, last = (frame.movedim(0, -1).float().cpu().numpy() for frame in frames)
+    motion = Motion.between(first, last)
+    found = [(motion.guesses(first, last, time), time) for time in times]
+    return [(guesses, torch.from_numpy(seen(first, last, guesses, time))) for guesses, time in found]
+
+
+def in_colour(frames: Tensor) -> Tensor:
+    """Frames (N, C, H, W) of 1 or 3 channels with 3; BadInput for others."""
+    if frames.shape[1] not in (1, 3):
+        raise BadInput(
+            f"the networks for frames between take 1 or 3 channels, got {frames.shape[1]}; the tier fast takes any"
+        )
+    return frames.expand(-1, 3, -1, -1)
