@@ -92,7 +92,7 @@ class Repairer(nn.Module):
 
     def paint(self, seen: Seen, read: tuple[Tensor, list[Tensor]], z: Tensor) -> Tensor:
         """The frame (B, 3, H, W), not clipped, with standardised latents z; 0 says nothing."""
-        return self.painter(seen.views[:, :, :COLOURS], seen.guess, read, z * self.scale)
+        return self.painter(seen.views, read, z * self.scale)
 
     def loss(self, truth: Tensor, seen: Seen, rng: Rng, distance: Distance) -> Tensor:
         """`distance` of the painted frame plus the weighted KL per pixel, per sample (B,)."""
@@ -102,7 +102,7 @@ class Repairer(nn.Module):
             z = self._drawn(mean, log_variance, rng)
             self._follow(mean)
             self.nats.copy_(nats.detach().mean() / truth[0, 0].numel())
-        made = self.painter(seen.views[:, :, :COLOURS], seen.guess, self.read(seen), z)
+        made = self.painter(seen.views, self.read(seen), z)
         return distance(made, truth) + self.weight * nats / truth[0, 0].numel()
 
     def notes(self) -> dict[str, float]:

@@ -2,11 +2,12 @@
 
       views -> one stem for all, mean over views -> features at 1/2, 1/4, 1/8         what the views say
       truth against every view -> mean, log-variance at 1/8                           what they do not: the latent
-      features, latent -> up to 1/2 -> picture = guess + sum_i m_i (view_i - guess) + repair
+      features, latent -> up to 1/2 -> picture = sum_i m_i view_i(place + d_i) + repair,  sum_i m_i = 1
 
 Every view passes the same weights and their order is lost in a mean, so any number of views goes, and exchanging two of
-them changes nothing. m_i lets a pixel choose a view where the guess would mix two that disagree. There is no
-normalisation: what a layer says depends on its surroundings only, so tiles agree with the whole picture.
+them changes nothing. m_i starts at what trust and distance say, and lets a pixel choose where views disagree; d_i moves
+what was carried a little beside its place. There is no normalisation: what a layer says depends on its surroundings
+only, so tiles agree with the whole picture.
 """
 
 from collections.abc import Sequence
@@ -17,9 +18,12 @@ from torch import Tensor, nn
 
 from framefill.errors import BadInput
 from framefill.nets.layers import conv, variance_scaling
+from framefill.nets.warp import fetch
 
 STRIDE = 8  # pixels per latent
 PATCH = 2  # pixels are seen in blocks of 2x2
+SHIFT_UNIT = 4.0  # pixels: places are corrected in these
+FAR = 0.02  # how much a view counts at the start that was known a whole gap away or more, a near one counting 1
 LOG_VARIANCES = (-12.0, 4.0)
 
 
@@ -53,14 +57,14 @@ class Stem(nn.Module):
 
     def __init__(self, planes: int, features: int):
         super().__init__()
-        self.enter, self.block = conv(planes * PATCH**2, features), Block(features)
+        self.enter = conv(planes * PATCH**2, features)
 
     def forward(self, views: Tensor) -> Tensor:
         """The features of each view by itself; BadInput unless H and W are multiples of 8."""
         H, W = views.shape[-2:]
         if H % STRIDE or W % STRIDE or 0 in (H, W):
             raise BadInput(f"this network takes heights and widths that are multiples of {STRIDE}, got {H}x{W}")
-        h = self.block(self.enter(F.pixel_unshuffle(views.flatten(0, 1), PATCH)))
+        h = F.silu(self.enter(F.pixel_unshuffle(views.flatten(0, 1), PATCH)))
         return h.unflatten(0, views.shape[:2])
 
 
@@ -116,24 +120,37 @@ class Painter(nn.Module):
     def __init__(self, latent: int, widths: Sequence[int], count: int, *, channels: int = 3):
         super().__init__()
         _check(widths)
+        self.channels = channels
         self.hear = conv(latent, widths[-1])
         self.coarse = blocks(widths[-1], count)
         pairs = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
         self.doubles = nn.ModuleList([conv(a, b, 1) for a, b in pairs])
         self.levels = nn.ModuleList([blocks(b, count) for _, b in pairs])
-        self.choice = conv(widths[0], PATCH**2, scale=0.0)
+        self.choice = conv(widths[0], PATCH**2 + 2, scale=0.0)
         self.repair = conv(widths[0], channels * PATCH**2, scale=0.0)
 
-    def forward(self, views: Tensor, guess: Tensor, read: tuple[Tensor, list[Tensor]], z: Tensor) -> Tensor:
-        """views (B, V, channels, H, W), guess (B, channels, H, W) to the picture, not clipped."""
+    def forward(self, views: Tensor, read: tuple[Tensor, list[Tensor]], z: Tensor) -> Tensor:
+        """The picture (B, channels, H, W), not clipped; views (B, V, channels + 2, H, W) end in trust and distance."""
         each, levels = read
         h = self.coarse(levels[-1] + self.hear(z.to(levels[-1].dtype)))
         for double, level, skip in zip(self.doubles, self.levels, levels[-2::-1], strict=True):
             h = level(skip + F.interpolate(double(F.silu(h)), scale_factor=2, mode="nearest"))
-        own = F.silu(each + h[:, None]).flatten(0, 1)
-        chosen = F.pixel_shuffle(self.choice(own).float(), PATCH).unflatten(0, each.shape[:2])
         repair = F.pixel_shuffle(self.repair(F.silu(h)).float(), PATCH)
-        return guess + (chosen * (views - guess[:, None])).sum(1) + repair
+        return self._mixed(views.float(), each + h[:, None]) + repair
+
+    def _mixed(self, views: Tensor, each: Tensor) -> Tensor:
+        """Every view, read where its features (B, V, features, H / 2, W / 2) say, in the shares they say."""
+        said = self.choice(F.silu(each).flatten(0, 1)).float()
+        favour = F.pixel_shuffle(said[:, :-2], PATCH).unflatten(0, each.shape[:2])
+        moved = SHIFT_UNIT * F.interpolate(said[:, -2:], scale_factor=PATCH, mode="bilinear")
+        with torch.autocast(views.device.type, enabled=False):
+            seen = fetch(views[:, :, : self.channels].flatten(0, 1), moved).unflatten(0, each.shape[:2])
+        return ((favour + prior(views)).softmax(1) * seen).sum(1)
+
+
+def prior(views: Tensor) -> Tensor:
+    """The logarithm of what every view counts at the start (B, V, 1, H, W): its trust times how near it was known."""
+    return (views[:, :, -2:-1] * (1 - views[:, :, -1:]).clamp(min=FAR)).log()
 
 
 def _check(widths: Sequence[int]) -> None:
