@@ -26,6 +26,7 @@ PLANES = 5  # of a view: three colours, trust, distance in time
 COLOURS = 3
 FOLLOW = 0.01  # share of a new batch in the running mean square
 LEAST_SQUARE = 1e-4
+FINEST = 1e-3  # distance below which getting better does not count
 
 
 class Seen(NamedTuple):
@@ -46,7 +47,7 @@ class Repairer(nn.Module):
     """The first stage: `latent` channels at 1/8 of the resolution, features of `widths` at 1/2, 1/4 and 1/8.
 
     In training a share `dropped` of the latents is zero, and the others are noisier than they were drawn, by up to
-    `roughened` standard deviations: so the painter holds on to what the views say where a latent is poor.
+    `roughened` of their root mean square: so the painter holds on to what the views say where a latent is poor.
     """
 
     def __init__(
@@ -95,7 +96,10 @@ class Repairer(nn.Module):
         return self.painter(seen.views, read, z * self.scale)
 
     def loss(self, truth: Tensor, seen: Seen, rng: Rng, distance: Distance) -> Tensor:
-        """`distance` of the painted frame plus the weighted KL per pixel, per sample (B,)."""
+        """The logarithm of the painted frame's `distance`, plus the weighted KL per pixel, per sample (B,).
+
+        The logarithm is what lets every sample count: of films, few pieces are hopeless, and have nearly all the error.
+        """
         mean, log_variance = self.gaussian(truth, seen)
         nats, z = divergence(mean, log_variance), mean
         if self.training:
@@ -103,7 +107,7 @@ class Repairer(nn.Module):
             self._follow(mean)
             self.nats.copy_(nats.detach().mean() / truth[0, 0].numel())
         made = self.painter(seen.views, self.read(seen), z)
-        return distance(made, truth) + self.weight * nats / truth[0, 0].numel()
+        return (distance(made, truth) + FINEST).log() + self.weight * nats / truth[0, 0].numel()
 
     def notes(self) -> dict[str, float]:
         """The KL of the last batch, in nats per pixel, and the root mean square of latents."""
@@ -111,7 +115,7 @@ class Repairer(nn.Module):
 
     def _drawn(self, mean: Tensor, log_variance: Tensor, rng: Rng) -> Tensor:
         z = mean + (log_variance / 2).exp() * rng.normal(mean.shape[1:], mean)
-        z = z + expand(rng.uniform((), mean) * self.roughened, z) * rng.normal(mean.shape[1:], mean)
+        z = z + expand(rng.uniform((), mean) * self.roughened * self.scale, z) * rng.normal(mean.shape[1:], mean)
         return z * expand(rng.uniform((), mean) >= self.dropped, z)
 
     @torch.no_grad()

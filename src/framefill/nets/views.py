@@ -25,6 +25,7 @@ PATCH = 2  # pixels are seen in blocks of 2x2
 SHIFT_UNIT = 4.0  # pixels: places are corrected in these
 FAR = 0.02  # how much a view counts at the start that was known a whole gap away or more, a near one counting 1
 LOG_VARIANCES = (-12.0, 4.0)
+QUIET = -4.0  # log-variance at the start: a latent that begins as noise is never listened to
 
 
 class Block(nn.Module):
@@ -105,7 +106,8 @@ class Teller(nn.Module):
         super().__init__()
         _check(widths)
         self.stem, self.descent = Stem(planes, widths[0]), Descent(widths, count)
-        self.head = conv(widths[-1], 2 * latent, scale=0.1)
+        self.head = conv(widths[-1], 2 * latent)
+        nn.init.constant_(self.head.get_parameter("bias")[latent:], QUIET)
 
     def forward(self, views: Tensor) -> tuple[Tensor, Tensor]:
         """`views` (B, V, planes, H, W) have the difference of the truth among their planes."""

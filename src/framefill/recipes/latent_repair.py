@@ -52,8 +52,8 @@ class LatentRepair:
     `Repairer`. `features` to `dropout` are the network that draws, `calls` how often a sampler asks it.
     """
 
-    height: int = 96
-    width: int = 96
+    height: int = 64
+    width: int = 64
     margin: int = 16
     context: int = 1
     stage: int = 1
@@ -61,7 +61,7 @@ class LatentRepair:
     latent_channels: int = 6
     widths: tuple[int, ...] = (32, 64, 128)
     blocks: int = 1
-    kl: float = 0.03
+    kl: float = 0.01
     perceptual: float = 1.0
     tint: float = 0.5
     lpips: str = ""
@@ -77,7 +77,7 @@ class LatentRepair:
     temperature: float = 1.0
     # training
     batch_size: int = 8
-    learning_rate: float = 8e-4
+    learning_rate: float = 1.5e-3
     warmup: int = 100
     cooldown: float = 0.4
     ema: float = 0.998
@@ -198,7 +198,7 @@ class LatentRepair:
         return {}
 
     def sheet(self, product: LatentInterpolator, source: Source) -> Image.Image:
-        """Held-out frames, the guess at them, what is made of it, and, in the first stage, what the truth's latent does."""
+        """Held-out frames, the guess at them, what is made of it, and what would be with a latent told by the truth."""
         rows: list[tuple[Tensor, ...]] = []
         for seed in range(8):
             batch = self.batch(source, [seed])
@@ -216,7 +216,7 @@ class LatentRepair:
 
 
 FIRST = LatentRepair()
-BEST = replace(FIRST, stage=2, batch_size=16, steps=6000)
+BEST = replace(FIRST, height=96, width=96, stage=2, batch_size=16, learning_rate=1e-3, steps=6000)
 LARGE = replace(
     FIRST, height=256, width=256, margin=32, latent_channels=8, widths=(64, 128, 256), blocks=2, batch_size=32,
     learning_rate=2e-4, warmup=1000, ema=0.9999, steps=200_000,

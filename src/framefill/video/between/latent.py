@@ -1,10 +1,11 @@
-"""`LatentInterpolator`: frames between two by diffusion in the latents of a repairer. A `Between`; verbs, no mathematics.
+"""`LatentInterpolator`: frames between two by diffusion in the latents of a repairer. A `Between`, no mathematics.
 
 What is known is carried to the time wanted (views.py); a sampler draws the latent of the rest in a few calls of a small
 network; the painter makes the frame of both. All times of a gap are drawn from the same noise, so that what is
 made up stays the same while it moves, and a frame does not depend on which others were asked for.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,7 @@ from framefill.diffusion.sample import DPMSolver, Sampler
 from framefill.errors import BadInput
 from framefill.latents.repairer import COLOURS, LatentRepairer, Seen
 from framefill.nets.views import STRIDE
+from framefill.video.between.tier import in_colour
 from framefill.video.between.views import Gap
 
 
@@ -52,18 +54,17 @@ class LatentInterpolator:
 
         `times` of the gap between the middle two lie in (0, 1). Sample i depends on stream i of `rng` only.
         """
-        if frames.ndim != 4 or len(frames) != 2 * self.context or frames.shape[1] not in (1, COLOURS):
+        if frames.ndim != 4 or len(frames) != 2 * self.context:
             raise BadInput(
-                f"known frames have shape {tuple(frames.shape)}; this model takes ({2 * self.context}, C, H, W) with "
-                "1 or 3 channels"
+                f"known frames have shape {tuple(frames.shape)}; this model takes ({2 * self.context}, C, H, W)"
             )
-        gap, start = Gap.around(frames.expand(-1, COLOURS, -1, -1)), rng.state()
+        gap, start = Gap.around(in_colour(frames)), rng.state()
         made = []
         for time in times:
             rng.restore(start)
             made.append(self.frame(gap.at(time), rng))
         colours = torch.stack(made, 1)
-        return colours if frames.shape[1] == COLOURS else colours.mean(2, keepdim=True)
+        return (colours if frames.shape[1] == COLOURS else colours.mean(2, keepdim=True)).to(frames)
 
     def frame(self, seen: Seen, rng: Rng) -> Tensor:
         """The samples (N, 3, H, W) of one frame."""
@@ -86,9 +87,8 @@ class LatentInterpolator:
             return like
         path = self.sampler.path(self.model.denoiser)
         x = self.temperature * path[0].sigma * self.model.denoiser.noise.like(like, rng)
-        for x in self.sampler.trajectory(self.model.denoiser, x, cond.float(), rng, path=path):
-            pass
-        return x.to(like.dtype)
+        path_taken = self.sampler.trajectory(self.model.denoiser, x, cond.float(), rng, path=path)
+        return deque(path_taken, maxlen=1).pop().to(like.dtype)
 
 
 def _padded(x: Tensor, stride: int) -> Tensor:
