@@ -300,7 +300,7 @@ def test_interpolate_keeps_clock_and_sound(call, model, tmp_path):
     times = sorted(time for time, _ in packets(tmp_path / "b.mp4", "video"))
     assert times[::2] == [Fraction(t, 1000) for t in UNEVEN]
     assert times[1::2] == [Fraction(a + b, 2000) for a, b in pairwise(UNEVEN)]
-    call("interpolate", path, "-m", model, "-o", tmp_path / "c.mp4", "--fps", "24000/1001")
+    call("interpolate", path, "-m", model, "-o", tmp_path / "c.mp4", "--source-fps", "24000/1001")
     assert probe(tmp_path / "c.mp4").fps == Fraction(48000, 1001)
 
 
@@ -402,7 +402,7 @@ def test_a_job_stopped_among_its_last_files_goes_on(call, model, clip, tmp_path,
         raise Stopped(15)
 
     with monkeypatch.context() as patch:
-        patch.setattr(deliver, "_previews", stop)
+        patch.setattr(deliver, "previews", stop)
         assert call(*words)[0] == 143
     video = tmp_path / "out" / "b.mp4"
     made = video.read_bytes()

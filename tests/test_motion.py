@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from framefill.diffusion.complete import blend
+from framefill.nets.warp import fetch
 from framefill.video import motion
 from framefill.video.digits import MovingDigits
 
@@ -111,7 +112,7 @@ def test_outside_the_picture_the_border_goes_on():
     for axis, edge in ((0, x[..., :, -1:]), (1, x[..., -1:, :])):
         moved = torch.zeros(1, 2, 6, 7)
         moved[:, axis] = 50.0
-        torch.testing.assert_close(motion._fetch(x, moved), edge.expand_as(x))
+        torch.testing.assert_close(fetch(x, moved), edge.expand_as(x))
 
 
 PATTERNS = {

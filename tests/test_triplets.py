@@ -5,10 +5,12 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from framefill.errors import BadInput, MediaError
 from framefill.video.files import Writer
 from framefill.video.folder import Clips
+from framefill.video.triplets import opening
 from framefill.video.triplets.film import Film
 from framefill.video.triplets.opening import opened
 from framefill.video.triplets.triplet import Mixture, Triplet
@@ -271,3 +273,59 @@ def test_what_cannot_be_learnt_from_is_refused(tmp_path, folder):
     (tmp_path / "bair").mkdir()
     with pytest.raises(BadInput, match="no film to learn interpolation from"):
         opened(f"bair:{tmp_path / 'bair'}", "train", size=(16, 16), cache=tmp_path / "cache")
+
+
+def test_bars_beside_the_picture_are_not_seen(tmp_path):
+    clip = np.random.default_rng(0).integers(0, 12, (12, 80, 60, 3), np.uint8)
+    clip[:, 20:60, 10:] = texture((12, 40, 50, 3)) // 2 + 100
+    clip[3] = 0  # as in a fade
+    save(tmp_path / "bars" / "a.npy", clip)
+    film = opened(tmp_path / "bars", "train", size=(32, 40), cache=tmp_path / "cache")
+    assert list(film.boxes.values()) == [(20, 60, 10, 60)]
+    lightest = [film.triplet(seed).frames.max((1, 2, 3)) for seed in range(20)]
+    assert all(film.triplet(seed).frames[:, :2].max() > 60 for seed in range(20))
+    assert np.min(lightest) >= 0
+    whole = opened(tmp_path / "bars", "train", size=(64, 40), cache=tmp_path / "cache")
+    assert list(whole.boxes.values()) == [(0, 80, 0, 60)]  # the picture alone would be too small
+    save(tmp_path / "dark" / "a.npy", clip // 30)
+    assert list(opened(tmp_path / "dark", "train", size=(8, 8), cache=tmp_path / "cache").boxes.values()) == [
+        (0, 80, 0, 60)
+    ]
+
+
+# Vimeo-90k as distributed
+
+
+def vimeo(root, kind, length, train, test):
+    """Sequences of noise, each of its own brightness, and the lists of them."""
+    top = root / f"vimeo_{kind}"
+    for number, name in enumerate((*train, *test)):
+        place = top / "sequences" / name
+        place.mkdir(parents=True)
+        for i in range(length):
+            Image.fromarray(texture((32, 56, 3), 10 * number + i)).save(place / f"im{i + 1}.png")
+    (top / f"{kind[:3]}_trainlist.txt").write_text("\n".join(train) + "\n\n")
+    (top / f"{kind[:3]}_testlist.txt").write_text("\n".join(test) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "length"), [("vimeo90k", "triplet", 3), ("vimeo90k-septuplet", "septuplet", 7)]
+)
+def test_vimeo_is_read_as_distributed(tmp_path, monkeypatch, name, kind, length):
+    monkeypatch.setitem(opening.SIZES, "vimeo90k", (32, 56))
+    vimeo(tmp_path, kind, length, ["00001/0001", "00001/0002", "00020/0001"], ["00002/0005"])
+    parts = {
+        part: opened(f"{name}:{tmp_path}", part, size=(32, 56), cache=tmp_path / "cache")
+        for part in ("train", "val", "test")
+    }
+    assert {part: len(film) for part, film in parts.items()} == {
+        "train": 2 * (length - 2), "val": length - 2, "test": length - 2,
+    }  # fmt: skip
+    pictures = [texture((32, 56, 3), 30 + i) for i in range(length)]
+    for seed in range(10):
+        one = parts["test"].triplet(seed)
+        numbers = [next(i for i, p in enumerate(pictures) if (p == frame).all()) for frame in one.frames]
+        assert (numbers[1] - numbers[0]) / (numbers[2] - numbers[0]) == one.time
+    (tmp_path / f"vimeo_{kind}" / "sequences" / "00001" / "0001" / "im2.png").unlink()
+    with pytest.raises(BadInput, match=r"has no .*im2\.png"):
+        opened(f"{name}:{tmp_path}", "train", size=(16, 16), cache=tmp_path / "cache")

@@ -10,12 +10,18 @@ from framefill.errors import FramefillError
 
 if TYPE_CHECKING:
     from framefill.checkpoint import load, save
+    from framefill.video.between.interpolator import Interpolator
 
 __version__ = "0.1.0"
-__all__ = ["FramefillError", "__version__", "load", "save"]
+__all__ = ["FramefillError", "Interpolator", "__version__", "load", "save"]
+_PLACES = {
+    "load": "framefill.checkpoint",
+    "save": "framefill.checkpoint",
+    "Interpolator": "framefill.video.between.interpolator",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("load", "save"):
-        return getattr(import_module("framefill.checkpoint"), name)
+    if name in _PLACES:
+        return getattr(import_module(_PLACES[name]), name)
     raise AttributeError(f"module 'framefill' has no attribute {name!r}")

@@ -19,6 +19,10 @@ class MediaError(BadInput):
     """A video, image or array file that cannot be read as one, or written."""
 
 
+class NotWritten(MediaError):
+    """A result that could not be written: the disk is full or locked, or the format does not take these frames."""
+
+
 class CheckpointError(BadInput):
     """A model file that is damaged, foreign, or newer than this framefill."""
 

@@ -16,32 +16,20 @@ P = TypeVar("P")
 
 
 @dataclass(frozen=True)
-class Options:
-    """What every verb that makes video can be told."""
+class Writing:
+    """What every verb that makes video can be told, whatever makes it."""
 
-    model: Annotated[str, tyro.conf.arg(aliases=["-m"])] = "natural"
-    """A model file, a run folder, or the name of a shipped model (see `framefill info`)."""
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """A file (.mp4 .mov .mkv .webm .gif .npy; name.png: a folder `name` of numbered pictures) or a folder for results;
     by default a name from the input, here."""
     samples: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 1
     """How many different results to draw; from two on, their spread is a video too."""
-    keep: int | None = None
-    """Write only this many samples: those that differ most."""
     seed: int = 0
     """Same seed, same result."""
-    sampler: Literal["dpm", "ddim", "ddpm", "heun"] | None = None
-    """How to draw; by default what suits the model."""
     calls: int | None = None
     """Network calls per block: fewer is faster, more is finer."""
-    strength: float | None = None
-    """How much of the noise to start with, up to 1: less stays nearer to the guess from motion, and varies less."""
     codec: Literal["h264", "av1", "vp9", "ffv1"] | None = None
     """How to code video; by default H.264, VP9 in .webm. FFV1 in .mkv is lossless."""
-    bits: Literal[8, 10, 16] = 8
-    """Bits of a level, read and written: 10 for H.264, AV1 and FFV1; 16 for FFV1, .npy, .h5 and numbered pictures."""
-    fps: str | None = None
-    """Frames per second, such as 25 or 30000/1001, instead of the file's own time stamps."""
     most: float = 16_000.0
     """How much of one file to decode at most, in gigapixels: a small file can claim to be endless."""
     device: str = "auto"
@@ -53,6 +41,34 @@ class Options:
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print one JSON object instead of file names."""
 
+    @property
+    def source_rate(self) -> Fraction | None:
+        """The rate the source is said to have, instead of its own."""
+        return None
+
+
+@dataclass(frozen=True)
+class Options(Writing):
+    """What every verb can be told that draws video from a model."""
+
+    model: Annotated[str, tyro.conf.arg(aliases=["-m"])] = "natural"
+    """A model file, a run folder, or the name of a shipped model (see `framefill info`)."""
+    keep: int | None = None
+    """Write only this many samples: those that differ most."""
+    sampler: Literal["dpm", "ddim", "ddpm", "heun"] | None = None
+    """How to draw; by default what suits the model."""
+    strength: float | None = None
+    """How much of the noise to start with, up to 1: less stays nearer to the guess from motion, and varies less."""
+    bits: Literal[8, 10, 16] = 8
+    """Bits of a level, read and written: 10 for H.264, AV1 and FFV1; 16 for FFV1, .npy, .h5 and numbered pictures."""
+    fps: str | None = None
+    """Frames per second, such as 25 or 30000/1001, instead of the file's own time stamps."""
+
+    @property
+    def source_rate(self) -> Fraction | None:
+        """See `Writing`."""
+        return rate(self.fps)
+
 
 Common = Annotated[Options, tyro.conf.arg(name="")]
 
@@ -60,16 +76,16 @@ Common = Annotated[Options, tyro.conf.arg(name="")]
 DEFAULTS = Options()
 
 
-def rate(text: str | None) -> Fraction | None:
+def rate(text: str | None, option: str = "--fps") -> Fraction | None:
     """Frames per second as a user writes them."""
     if text is None:
         return None
     try:
         value = Fraction(text)
     except (ValueError, ZeroDivisionError) as error:
-        raise BadInput(f"cannot read --fps {text!r}; write a rate such as 25, 29.97 or 30000/1001") from error
+        raise BadInput(f"cannot read {option} {text!r}; write a rate such as 25, 29.97 or 30000/1001") from error
     if not 0 < value <= 100_000:
-        raise BadInput(f"--fps must lie between 0 and 100000, got {text}")
+        raise BadInput(f"{option} must lie between 0 and 100000, got {text}")
     return value
 
 

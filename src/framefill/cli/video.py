@@ -1,4 +1,4 @@
-"""Verbs that make video: predict, interpolate, complete, generate, demo."""
+"""Verbs whose video a model draws: predict, complete, generate, demo."""
 
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from framefill.cli import pictures
-from framefill.cli.job import Input, Job
-from framefill.cli.options import DEFAULTS, Options, positive, rate
+from framefill.cli.drawn import Drawn
+from framefill.cli.job import Input
+from framefill.cli.options import DEFAULTS, Common, Options, positive, rate
 from framefill.errors import BadInput
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from framefill.video.model import VideoModel
 
 Clips = Annotated[Path, tyro.conf.Positional]
-Common = Annotated[Options, tyro.conf.arg(name="")]
 
 
 def predict(
@@ -38,32 +38,17 @@ def predict(
         limit: With --before, the most frames of the clip to read.
     """
     positive(frames=frames)
+    deep = options.bits > 8
 
     def past(model: "VideoModel", source: Input) -> "Iterable[Any]":
-        return _whole(model.predict_past(source.clip(model, limit), frames, **_draw(options)))
+        return _whole(model.predict_past(source.clip(model, limit, deep=deep), frames, **draw(options)))
 
     def future(model: "VideoModel", source: Input) -> "Iterable[Any]":
-        return model.stream(_then_unknown(source.frames(), frames), **_draw(options))
+        return model.stream(_then_unknown(source.frames(deep=deep), frames), **draw(options))
 
     words = (frames, limit)
-    job = Job(options, "before", past, words, timed=False) if before else Job(options, "predicted", future, words)
-    job.run(clip)
-
-
-def interpolate(clip: Clips, /, options: Common = DEFAULTS, *, times: int = 2) -> None:
-    """More frames between those of a clip: the same duration at a higher rate, with its sound and subtitles.
-
-    Args:
-        clip: A video, a GIF, a folder of numbered images, an array (.npy .npz .h5); or a folder of such clips.
-        times: The new rate is this many times the old one.
-    """
-    if times < 2:
-        raise BadInput(f"--times must be 2 or more, got {times}")
-
-    def work(model: "VideoModel", source: Input) -> "Iterable[Any]":
-        return model.stream(_spread_out(source, times), **_draw(options))
-
-    Job(options, f"x{times}", work, (times,), speed=times, lasting=True).run(clip)
+    before_it = Drawn(options, "before", past, words, timed=False)
+    (before_it if before else Drawn(options, "predicted", future, words)).job().run(clip)
 
 
 def complete(
@@ -91,15 +76,15 @@ def complete(
     def work(model: "VideoModel", source: Input) -> "Iterable[Any]":
         from framefill.diffusion.complete import blockwise, hierarchical
 
-        given = source.clip(model, limit)
+        given = source.clip(model, limit, deep=options.bits > 8)
         if loop:
-            return _whole(model.loop(given, loop, **_draw(options)))
+            return _whole(model.loop(given, loop, **draw(options)))
         known = ~_ranges(missing, len(given))
         chosen = hierarchical if order == "hierarchical" else blockwise
-        return _whole(model.complete(given, known, order=chosen, **_draw(options)))
+        return _whole(model.complete(given, known, order=chosen, **draw(options)))
 
     words = (missing, loop, order, limit)
-    Job(options, "loop" if loop else "completed", work, words, lasting=not loop).run(clip)
+    Drawn(options, "loop" if loop else "completed", work, words, lasting=not loop).job().run(clip)
 
 
 def generate(options: Common = DEFAULTS, *, frames: int = 10) -> None:
@@ -113,9 +98,11 @@ def generate(options: Common = DEFAULTS, *, frames: int = 10) -> None:
         pictures.generate(options)
         return
     fps = rate(options.fps) or Fraction(10)
-    Job(
-        options, "generated", lambda model, _: _whole(model.generate(frames, fps=fps, **_draw(options))), making=frames
-    ).make()
+
+    def work(model: "VideoModel", source: Input) -> "Iterable[Any]":
+        return _whole(model.generate(frames, fps=fps, **draw(options)))
+
+    Drawn(options, "generated", work, making=frames).job().make()
 
 
 def demo(*, output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("demo_out"), seed: int = 0) -> None:
@@ -133,24 +120,14 @@ def demo(*, output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("demo_
 # ---- how -----------------------------------------------------------------------------------------------------------
 
 
-def _draw(options: Options) -> dict[str, Any]:
+def draw(options: Options) -> dict[str, Any]:
+    """What a verb tells a video model of samples."""
     return {"samples": options.samples, "seed": options.seed}
 
 
 def _then_unknown(frames: Iterator[Any], count: int) -> Iterator[Any]:
     yield from frames
     yield from [None] * count
-
-
-def _spread_out(source: Input, times: int) -> Iterator[Any]:
-    count = 0
-    for frame in source.frames():
-        if count:
-            yield from [None] * (times - 1)
-        yield frame
-        count += 1
-    if count == 1:
-        raise BadInput(f"{source.path} has one frame; interpolation needs two or more")
 
 
 def _whole(filled: "Filled") -> Iterator[Any]:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from framefill.errors import BadInput
-from framefill.recipes import autoencoder, climate, latent_interpolation, latent_repair, mcvd, nonisotropic
+from framefill.recipes import autoencoder, climate, interpolation, latent_interpolation, latent_repair, mcvd, nonisotropic
 
 RECIPES: dict[str, type] = {
     "mcvd": mcvd.MCVD,
@@ -16,6 +16,7 @@ RECIPES: dict[str, type] = {
     "autoencoder": autoencoder.Autoencoder,
     "latent-interpolation": latent_interpolation.LatentInterpolation,
     "latent-repair": latent_repair.LatentRepair,
+    "interpolation": interpolation.Interpolation,
 }
 
 
@@ -35,6 +36,7 @@ PRESETS: dict[str, dict[str, Preset]] = {
     "autoencoder": {name: Preset(*row) for name, row in autoencoder.PRESETS.items()},
     "latent-interpolation": {name: Preset(*row) for name, row in latent_interpolation.PRESETS.items()},
     "latent-repair": {name: Preset(*row) for name, row in latent_repair.PRESETS.items()},
+    "interpolation": {name: Preset(*row) for name, row in interpolation.PRESETS.items()},
 }
 
 

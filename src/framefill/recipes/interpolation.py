@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
 from framefill.arrays import Rng
-from framefill.nets.repair import Repair, Seen
-from framefill.video.between.tier import Balanced, Fast, guessed
+from framefill.nets.repair import Repair
+from framefill.video.between.tier import Balanced, Between, Fast
+from framefill.video.between.warp import Motion, seen
 from framefill.video.clip import levels, tensor
 from framefill.video.sheet import contact_sheet
 
@@ -34,7 +36,7 @@ class Interpolation:
     height: int = 144
     width: int = 144
     # network: features at 1/2, 1/4, 1/8 and 1/16 of the resolution
-    features: tuple[int, ...] = (32, 64, 96, 128)
+    features: tuple[int, ...] = (24, 48, 96, 128)
     # training
     batch_size: int = 4
     learning_rate: float = 5e-4
@@ -50,18 +52,22 @@ class Interpolation:
 
     def source(self, data: str | Path, split: str, *, cache: Path | None = None, progress: Tell | None = None) -> Any:
         """Triplets of a split of `data`."""
-        from framefill.video.triplets import opened
+        from framefill.video.triplets.opening import opened
 
         return opened(data, split, size=(self.height, self.width), cache=cache, progress=progress)
 
     def batch(self, source: Any, seeds: Sequence[int]) -> Tensor:
-        """Triplets: the frame between and all that is seen of it, (B, 7C + 7, H, W), one per seed."""
+        """Triplets (B, 4C + ceil((4C + 7) / 4), H, W), one per seed: the frame between, and what is seen of it.
+
+        That is what is whole, and then, four channels in one, what is at half the resolution.
+        """
         return torch.stack([_example(source, seed) for seed in seeds])
 
     def loss(self, model: nn.Module, batch: Tensor, rng: Rng) -> Tensor:
         """Minus the PSNR, up to a constant, in units of 4.3 dB: (B,)."""
-        truth, seen = batch.split((self.channels, batch.shape[1] - self.channels), 1)
-        made = model(seen)
+        C = self.channels
+        truth, whole, half = batch.split((C, 3 * C, batch.shape[1] - 4 * C), 1)
+        made = model(whole, F.pixel_unshuffle(half, 2)[:, : 4 * C + 7])
         return ((made - truth).square().mean((1, 2, 3)) + FINEST).log()
 
     def notes(self, model: Any) -> dict[str, float]:
@@ -83,20 +89,21 @@ class Interpolation:
     def sheet(self, product: Balanced, source: Any) -> Image.Image:
         """Held-out triplets: the truth, and what tiers make of their neighbours."""
         triplets = [source.triplet(seed) for seed in range(8)]
-        rows: list[tuple[str, list[Any]]] = [("truth", []), ("fast", []), ("balanced", [])]
-        for triplet in triplets:
-            first, truth, last = tensor(triplet.frames)
-            ends = torch.stack([first, last])
-            rows[0][1].append(levels(truth))
-            for (_, row), tier in zip(rows[1:], (Fast(), product), strict=True):
-                row.append(levels(tier(ends, [triplet.time], Rng([0]))[0, 0]))
-        return contact_sheet([(label, np.stack(row)) for label, row in rows])
+        tiers: dict[str, Between] = {"fast": Fast(), "balanced": product}
+        rows = [("truth", np.stack([triplet.frames[1] for triplet in triplets]))]
+        for name, tier in tiers.items():
+            made = [tier(tensor(triplet.frames)[::2], [triplet.time], Rng([0]))[0, 0] for triplet in triplets]
+            rows.append((name, levels(torch.stack(made))))
+        return contact_sheet(rows)
 
 
 def _example(source: Any, seed: int) -> Tensor:
     triplet = source.triplet(seed)
-    frames = tensor(triplet.frames)
-    return torch.cat([frames[1], guessed(frames[::2], [triplet.time])[0][1]])
+    first, truth, last = triplet.frames.astype(np.float32) / 127.5 - 1
+    motion = Motion.between(first, last)
+    whole, half = map(torch.from_numpy, seen(motion, motion.guesses(triplet.time), triplet.time))
+    blocks = F.pixel_shuffle(F.pad(half, (0, 0, 0, 0, 0, -len(half) % 4)), 2)
+    return torch.cat([torch.from_numpy(truth).movedim(-1, 0), whole, blocks])
 
 
 FULL = Interpolation()

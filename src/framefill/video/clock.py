@@ -5,7 +5,7 @@ every frame; what is made between two of them is shown between them. A clock tha
 said at once, not after an hour of work.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,16 +18,23 @@ from framefill.video import sources, stacks
 
 @dataclass(frozen=True, eq=False)
 class Clock:
-    """Time of every frame: `stamps` (T,) int64 in units of `base` seconds, or None for an even `fps` from zero."""
+    """Time of every frame: `stamps` (T,) int64 in units of `base` seconds, or None for an even `fps` from `start` on.
+
+    `last` is for how many units the last of the stamped frames is shown, 0 where nobody says; `frames` how many there
+    are, None where only reading them tells.
+    """
 
     fps: Fraction
     stamps: NDArray[np.int64] | None = None
     base: Fraction = Fraction(1)
+    start: Fraction = Fraction(0)
+    last: int = 0
+    frames: int | None = None
 
     @property
     def even(self) -> bool:
         """Whether the rate says all."""
-        return self.stamps is None
+        return self.stamps is None and not self.start
 
     def at(self, frame: int, part: Fraction = Fraction(0)) -> Fraction:
         """Seconds at which frame number `frame` is shown, and then `part` (0 to 1) of the way to the next one.
@@ -36,9 +43,15 @@ class Clock:
         """
         return self._at(frame) * (1 - part) + self._at(frame + 1) * part if part else self._at(frame)
 
+    def closed(self) -> "Clock":
+        """The same, with the moment at which the last frame goes as one more stamp, where it is known."""
+        if self.stamps is None or not self.last:
+            return self
+        return replace(self, stamps=np.append(self.stamps, self.stamps[-1] + self.last), last=0)
+
     def _at(self, frame: int) -> Fraction:
         if self.stamps is None:
-            return frame / self.fps
+            return self.start + frame / self.fps
         last = len(self.stamps) - 1
         return int(self.stamps[min(frame, last)]) * self.base + max(frame - last, 0) / self.fps
 
@@ -56,13 +69,14 @@ def film_clock(path: Path, *, fps: Fraction | None = None, keep_start: bool = Fa
     with sources.opened(path) as container:
         stream = sources.track(path, container)
         rate, base, gif = sources.rate(stream), stream.time_base, stream.codec_context.name == "gif"
-        shown, decoded = [], []
+        shown, decoded, last = [], [], (-1, 0)
         for packet in container.demux(stream):
             if packet.size and not packet.is_discard:
                 shown.append(packet.pts)
                 decoded.append(packet.dts)
+                last = max(last, (packet.pts or 0, packet.duration or 0))
     if gif or base is None or not shown or None in shown:  # nothing to go by, or hundredths that alternate
-        return Clock(rate)
+        return Clock(rate, frames=len(shown) or None)
     _check_order(path, [stamp for stamp in decoded if stamp is not None], base)
     stamps = np.sort(np.array(shown, np.int64))
     repeated = np.flatnonzero(np.diff(stamps) == 0)
@@ -71,8 +85,10 @@ def film_clock(path: Path, *, fps: Fraction | None = None, keep_start: bool = Fa
             f"{path}: frames {repeated[0]} and {repeated[0] + 1} have the same time stamp "
             f"({_seconds(int(stamps[repeated[0]]), base)}); give --fps to space frames evenly"
         )
-    stamps = stamps if keep_start else stamps - stamps[0]
-    return Clock(rate) if _is_even(stamps, base, rate) else Clock(_mean(stamps, base, rate), stamps, base)
+    if _is_even(stamps - stamps[0], base, rate):
+        return Clock(rate, start=int(stamps[0]) * base if keep_start else Fraction(0), frames=len(stamps))
+    begin = 0 if keep_start else stamps[0]
+    return Clock(_mean(stamps, base, rate), stamps - begin, base, last=last[1], frames=len(stamps))
 
 
 def _check_order(path: Path, stamps: list[int], base: Fraction) -> None:

@@ -129,7 +129,7 @@ def deliver(
             for i in set(range(samples)) - set(kept):
                 writers[i].discard()
         aboard = writers[0].passengers
-    preview, sheet = _previews(filled, kept, target)
+    preview, sheet = previews(filled, kept, target)
     return {
         "videos": [str(target.video(i, samples)) for i in kept],
         "preview": str(preview),
@@ -148,8 +148,8 @@ def _over_time(numbers: "array[float]", samples: int, frames: int) -> NDArray[np
     return np.array(numbers).reshape(frames, samples, -1).swapaxes(0, 1)
 
 
-def _previews(filled: Filled, kept: list[int], target: Target) -> tuple[Path, Path]:
-    """An animation and a contact sheet of up to four samples and their spread."""
+def previews(filled: Filled, kept: list[int], target: Target) -> tuple[Path, Path]:
+    """An animation and a contact sheet of up to four samples and their spread; returns where they are."""
     rows = [(f"sample {i + 1}" if len(filled.frames) > 1 else "result", filled.frames[i]) for i in kept[:4]]
     marks: list[Any] = [filled.known] * len(rows)
     if len(filled.frames) > 1:

@@ -20,7 +20,7 @@ from typing import Self
 
 import numpy as np
 
-from framefill.errors import BadInput, FramefillError, MediaError
+from framefill.errors import BadInput, FramefillError, MediaError, NotWritten
 from framefill.video import sources
 from framefill.video.clip import Clip, check_frames
 from framefill.video.clock import Clock, film_clock
@@ -138,7 +138,7 @@ class Writer:
         check_plan(self.path, self.plan)
 
     def __enter__(self) -> Self:
-        with _writing(self.path):
+        with writing(self.path):
             _remove_leftovers(self.path)
             mine = f".{self.path.name}.{os.getpid()}."
             self._folder = Path(mkdtemp(prefix=mine, suffix=".part", dir=self.path.parent))
@@ -151,7 +151,7 @@ class Writer:
         """
         frame = np.asarray(frame)
         check_frames(frame[None])
-        with _writing(self.path):
+        with writing(self.path):
             if self._sink is None:
                 make = SINKS[self.path.suffix.lower()]
                 self._sink, self._shape = make(self._unfinished, self.plan, frame.shape), frame.shape
@@ -187,7 +187,7 @@ class Writer:
     def _finish(self) -> None:
         if self._sink is None:
             raise MediaError(f"{self.path}: no frames were written; a clip has at least one")
-        with _writing(self.path):
+        with writing(self.path):
             self._sink.close()
             if self.path.is_dir() or (self._unfinished.is_dir() and self.path.exists()):
                 os.replace(self.path, self._folder / ".replaced")  # a rename overwrites a file by a file only
@@ -195,7 +195,7 @@ class Writer:
 
 
 @contextmanager
-def _as_media_error(path: Path, failed: str, advice: str) -> Iterator[None]:
+def _as_media_error(path: Path, failed: str, advice: str, kind: type[MediaError] = MediaError) -> Iterator[None]:
     # The list of what the libraries raise is open: av.error.*, IndexError, SyntaxError, UnicodeError, MemoryError ...
     try:
         yield
@@ -204,7 +204,7 @@ def _as_media_error(path: Path, failed: str, advice: str) -> Iterator[None]:
     except Exception as error:
         reason = str(getattr(error, "strerror", None) or error or type(error).__name__)
         reason = " ".join(reason.split()).rstrip(".") or type(error).__name__
-        raise MediaError(f"{path}: {failed}: {reason}; {advice}") from error
+        raise kind(f"{path}: {failed}: {reason}; {advice}") from error
 
 
 def _reading(path: Path, count: int = 0) -> AbstractContextManager[None]:
@@ -213,9 +213,10 @@ def _reading(path: Path, count: int = 0) -> AbstractContextManager[None]:
     return _as_media_error(path, "cannot be read", f"framefill reads {sources.READABLE}")
 
 
-def _writing(path: Path) -> AbstractContextManager[None]:
+def writing(path: Path) -> AbstractContextManager[None]:
+    """A with-block in which whatever the libraries raise becomes a NotWritten that names `path`."""
     advice = "check that its folder can be written to, and that the format takes frames of this size"
-    return _as_media_error(path, "cannot be written", advice)
+    return _as_media_error(path, "cannot be written", advice, NotWritten)
 
 
 def _stream(path: Path, frames: Iterator[sources.Frame], start: int, most: int) -> Iterator[np.ndarray]:

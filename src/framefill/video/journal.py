@@ -78,12 +78,13 @@ def journal(path: Path) -> Iterator[Journal]:
     except OSError as error:
         raise Failed(f"cannot write {path}: {error.strerror}; choose another place with -o") from error
     with file:
-        _lock(file, path)
+        lock(file, path)
         yield Journal(file)
         path.unlink(missing_ok=True)
 
 
-def _lock(file: BinaryIO, path: Path) -> None:
+def lock(file: BinaryIO, path: Path) -> None:
+    """Keep `file` to this process as long as it is open; BadInput if another one has it, named as `path`."""
     try:
         import fcntl
     except ImportError:  # not on this system: two jobs at once are the user's care

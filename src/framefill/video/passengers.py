@@ -17,11 +17,12 @@ from framefill.video import sources
 class Passengers:
     """The tracks of `source` that `container`, just opened for writing, can hold.
 
-    `taken` and `left` name them, with the coding: "audio aac", "subtitle subrip".
+    `taken` and `left` name them, with the coding: "audio aac", "subtitle subrip". What is due after `end` seconds stays
+    behind.
     """
 
-    def __init__(self, source: Path, container: OutputContainer) -> None:
-        self._container, self._input = container, sources.opened(source)
+    def __init__(self, source: Path, container: OutputContainer, *, end: Fraction | None = None) -> None:
+        self._container, self._input, self._end = container, sources.opened(source), end
         self.taken: list[str] = []
         self.left: list[str] = []
         self._places = {}
@@ -64,5 +65,7 @@ class Passengers:
             if stamp is None or packet.time_base is None:  # the end of a track
                 continue
             due = stamp * packet.time_base
+            if self._end is not None and due > self._end:
+                continue
             packet.stream = self._places[packet.stream.index]  # type: ignore[assignment]
             yield due, packet

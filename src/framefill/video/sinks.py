@@ -32,7 +32,7 @@ class Plan:
 
     `fps` is the rate in frames per second; `base` the unit of the times that frames are given, in seconds (None: they
     are even); `codec` one of `CODECS` (empty: what suits the suffix); `bits` of a level, 8, 10 or 16; `carry` a file
-    whose sound and subtitles are copied into this one.
+    whose sound and subtitles are copied into this one, with `until` only as far as the pictures go.
     """
 
     fps: Fraction
@@ -40,6 +40,7 @@ class Plan:
     codec: str = ""
     bits: int = 8
     carry: Path | None = None
+    until: bool = False
 
 
 class Sink(Protocol):
@@ -78,8 +79,13 @@ CODECS = {
     "ffv1": _Codec("ffv1", {"level": "3", "slicecrc": "1"}, (".mkv",), _RGB, _RGB),
     "gif": _Codec("gif", {}, (".gif",), {8: "pal8"}, {8: "pal8"}),
 }
-_USUAL = {".mp4": "h264", ".mov": "h264", ".mkv": "h264", ".webm": "vp9", ".gif": "gif"}
-_MUXING = {".mp4": {"movflags": "+faststart"}, ".mov": {"movflags": "+faststart"}, ".gif": {"loop": "0"}}
+USUAL = {".mp4": "h264", ".mov": "h264", ".mkv": "h264", ".webm": "vp9", ".gif": "gif"}
+MUXING = {".mp4": {"movflags": "+faststart"}, ".mov": {"movflags": "+faststart"}, ".gif": {"loop": "0"}}
+
+
+def is_film(suffix: str) -> bool:
+    """Whether files with this suffix hold a film whose frames have any time stamps: not a GIF, an array, pictures."""
+    return suffix.lower() in USUAL and suffix.lower() != ".gif"
 
 
 def check_plan(path: Path, plan: Plan) -> None:
@@ -87,17 +93,17 @@ def check_plan(path: Path, plan: Plan) -> None:
     suffix = path.suffix.lower()
     if plan.bits not in BITS:
         raise MediaError(f"{path}: cannot write {plan.bits} bits; give {', '.join(map(str, BITS))}")
-    if suffix not in _USUAL:
+    if suffix not in USUAL:
         if plan.codec:
             raise MediaError(f"{path}: {suffix or 'a folder of pictures'} has no codec {plan.codec}; leave it away")
         return
-    codec = CODECS.get(plan.codec or _USUAL[suffix])
+    codec = CODECS.get(plan.codec or USUAL[suffix])
     if codec is None or suffix not in codec.suffixes:
         able = [name for name, other in CODECS.items() if suffix in other.suffixes]
         raise MediaError(f"{path}: cannot hold {plan.codec}; for {suffix} give {', '.join(able)}")
     if plan.bits not in codec.even:
         raise MediaError(
-            f"{path}: {plan.codec or _USUAL[suffix]} stores {' or '.join(map(str, codec.even))} bits here, "
+            f"{path}: {plan.codec or USUAL[suffix]} stores {' or '.join(map(str, codec.even))} bits here, "
             f"not {plan.bits}; choose ffv1 in .mkv, .npy, .h5 or numbered pictures"
         )
 
@@ -108,13 +114,13 @@ class _Video:
     def __init__(self, path: Path, plan: Plan, shape: tuple[int, ...]) -> None:
         _check_channels(path, shape, (1, 3))
         suffix = path.suffix.lower()
-        codec = CODECS[plan.codec or _USUAL[suffix]]
+        codec = CODECS[plan.codec or USUAL[suffix]]
         self._gif, self._bits = codec.encoder == "gif", plan.bits
         # GIF counts hundredths of a second, and players slow down a frame that lasts less than two of them.
         fps = min(plan.fps, Fraction(50)) if self._gif else plan.fps
         self._base = plan.base if plan.base and not self._gif else 1 / fps
         self._count, self._last = 0, -1
-        self._container = av.open(str(path), "w", options=_MUXING.get(suffix, {}))
+        self._container = av.open(str(path), "w", options=MUXING.get(suffix, {}))
         stream = self._container.add_stream(codec.encoder, rate=fps, options=codec.options)
         assert isinstance(stream, VideoStream)
         stream.height, stream.width = shape[:2]
@@ -271,7 +277,7 @@ def _write_deep(path: Path, frame: np.ndarray) -> None:
 
 
 SINKS: dict[str, Callable[[Path, Plan, tuple[int, ...]], Sink]] = {
-    **dict.fromkeys(_USUAL, _Video),
+    **dict.fromkeys(USUAL, _Video),
     ".npy": _Array,
     ".h5": _Hdf5,
     "": _Pictures,

@@ -130,7 +130,13 @@ def rate(stream: VideoStream) -> Fraction:
     """Mean frames per second."""
     if stream.codec_context.name == "gif" and stream.frames and stream.duration and stream.time_base:
         return _gif_rate(stream.frames, stream.duration * stream.time_base)
-    return stream.average_rate or stream.guessed_rate or DEFAULT_FPS
+    return _nominal(stream.average_rate or stream.guessed_rate or DEFAULT_FPS)
+
+
+def _nominal(mean: Fraction) -> Fraction:
+    """The rate of television that was meant, where a file counts in units too coarse to say 60000/1001."""
+    meant = Fraction(round(mean * Fraction(1001, 1000)) * 1000, 1001)
+    return meant if abs(mean - meant) < mean / 10**6 else mean
 
 
 def _gif_rate(frames: int, seconds: Fraction) -> Fraction:

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from framefill.arrays import Rng
 from framefill.device import bf16_pays
 from framefill.errors import BadInput
-from framefill.video.between.warp import Guess, Motion, fused, seen
+from framefill.video.between.warp import Motion, fused, seen
 
 
 class Between(Protocol):
@@ -44,7 +45,7 @@ class Fast:
         """As in `Between`."""
         first, last = (frame.movedim(0, -1).cpu().numpy() for frame in frames)
         motion = Motion.between(first, last)
-        made = [torch.from_numpy(fused(motion.guesses(first, last, time), time)) for time in times]
+        made = [torch.from_numpy(fused(motion.guesses(time), time)) for time in times]
         return torch.stack(made).movedim(-1, 1).to(frames).expand(len(rng), -1, -1, -1, -1)
 
 
@@ -58,19 +59,17 @@ class Balanced:
 
     def __call__(self, frames: Tensor, times: Sequence[float], rng: Rng) -> Tensor:
         """As in `Between`."""
-        colour = in_colour(frames)
-        with torch.inference_mode(), torch.autocast(kind := self.device.split(":")[0], enabled=bf16_pays(kind)):
-            made = torch.cat([self.network(x[None].to(self.device)) for _, x in guessed(colour, times)])
+        first, last = (frame.movedim(0, -1).float().cpu().numpy() for frame in in_colour(frames))
+        motion = Motion.between(np.ascontiguousarray(first), np.ascontiguousarray(last))
+        made = torch.cat([self._repaired(motion, time) for time in times])
         made = made.mean(1, keepdim=True) if frames.shape[1] == 1 else made
         return made.to(frames).expand(len(rng), -1, -1, -1, -1)
 
-
-def guessed(frames: Tensor, times: Sequence[float]) -> list[tuple[tuple[Guess, Guess], Tensor]]:
-    """Both guesses at every time between two frames (2, C, H, W), and all that a network sees of it, (6C + 7, H, W)."""
-    first, last = (frame.movedim(0, -1).float().cpu().numpy() for frame in frames)
-    motion = Motion.between(first, last)
-    found = [(motion.guesses(first, last, time), time) for time in times]
-    return [(guesses, torch.from_numpy(seen(first, last, guesses, time))) for guesses, time in found]
+    def _repaired(self, motion: Motion, time: float) -> Tensor:
+        """The frame (1, C, H, W) at one time."""
+        views = (torch.from_numpy(view)[None].to(self.device) for view in seen(motion, motion.guesses(time), time))
+        with torch.inference_mode(), torch.autocast(kind := self.device.split(":")[0], enabled=bf16_pays(kind)):
+            return self.network(*views)
 
 
 def in_colour(frames: Tensor) -> Tensor:

@@ -16,14 +16,14 @@ from torch import Tensor
 from framefill.errors import BadInput
 from framefill.latents.repairer import Seen
 from framefill.video.between.flow import Floats
-from framefill.video.between.warp import Guess, Motion, fused
+from framefill.video.between.warp import Guess, Motion, fused, resized
 
 
 @dataclass(frozen=True, eq=False)
 class Gap:
-    """The gap between two known frames: `pairs` of known frames (H, W, C) and their motion, the innermost first."""
+    """The gap between two known frames: the motion of each pair of known frames around it, the innermost first."""
 
-    pairs: Sequence[tuple[Floats, Floats, Motion]]
+    pairs: Sequence[Motion]
 
     @classmethod
     def around(cls, frames: Tensor) -> "Gap":
@@ -33,16 +33,16 @@ class Gap:
         known = list(frames.detach().float().cpu().movedim(1, -1).contiguous().numpy())
         half = len(known) // 2
         around = [(known[half - 1 - k], known[half + k]) for k in range(half)]
-        return cls([(first, last, Motion.between(first, last)) for first, last in around])
+        return cls([Motion.between(first, last) for first, last in around])
 
     def at(self, time: float) -> Seen:
         """What is known of the frame at `time` in (0, 1) of the gap, as a batch of one; BadInput for another time."""
         if not 0 < time < 1:
             raise BadInput(f"a frame at {time} of the gap; give a time between 0 and 1")
         views, guess = [], None
-        for k, (first, last, motion) in enumerate(self.pairs):
+        for k, motion in enumerate(self.pairs):
             place = (time + k) / (2 * k + 1)
-            guesses = motion.guesses(first, last, place)
+            guesses = motion.guesses(place)
             guess = fused(guesses, place) if guess is None else guess
             for one in guesses:
                 views += [_view(one.before, one, time + k), _view(one.after, one, 1 - time + k)]
@@ -52,5 +52,6 @@ class Gap:
 
 def _view(carried: Floats, guess: Guess, distance: float) -> Floats:
     """Planes (C + 2, H, W): the carried frame, how far it is trusted, and the distance in gaps it came from."""
-    trust, away = guess.trust[None], np.full((1, *guess.trust.shape), distance, np.float32)
+    size = carried.shape[:2]
+    trust, away = resized(guess.trust, size)[None], np.full((1, *size), distance, np.float32)
     return np.concatenate([carried.transpose(2, 0, 1), trust, away])

@@ -10,25 +10,27 @@ uncovered places fail both tests for the guess that is wrong there. All of this 
 readings at the whole.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from framefill.video.between.flow import Floats, flow, grey, opencv
 
 ROUNDS = 3  # of the iteration
 UNDONE = 1.0  # pixels of half resolution by which f and g may fail to undo each other, before trust is halved
-AGREED = 8 / 255  # of the range from -1 to 1: difference of both readings that halves trust
+AGREED = 8.0  # grey levels by which both readings may differ, before trust is halved
 LEAST = 1e-6
 MOST_CHANNELS = 4  # that OpenCV reads at a time
 
 
 @dataclass(frozen=True, eq=False)
 class Guess:
-    """One guess: `before` and `after`, the two frames (H, W, C) carried to the time wanted along `motion` (H, W, 2).
+    """One guess: `before` and `after`, the two frames (H, W, C) carried to the time wanted.
 
-    Motion is that from the first frame to the last, in pixels. `trust` (H, W) lies in (0, 1].
+    At half the resolution: `motion` (h, w, 2), from the first frame to the last in pixels of that resolution, and
+    `trust` (h, w) in (0, 1].
     """
 
     before: Floats
@@ -39,104 +41,122 @@ class Guess:
 
 @dataclass(frozen=True, eq=False)
 class Motion:
-    """The motion between two frames of (H, W): `forth` and `back`, (h, w, 2) at half resolution, in its pixels."""
+    """The motion between the frames `first` and `last` (H, W, C), pixels in [-1, 1].
 
+    At half the resolution: `forth` and `back`, (h, w, 2) in its pixels, and `light`, their grey levels, 0 to 255.
+    """
+
+    first: Floats
+    last: Floats
     forth: Floats
     back: Floats
+    light: tuple[Floats, Floats]
 
     @classmethod
     def between(cls, first: Floats, last: Floats) -> "Motion":
-        """That of two frames (H, W, C) with pixels in [-1, 1]."""
+        """That of two frames."""
         a, b = grey(first), grey(last)
-        return cls(halved(flow(a, b)) / 2, halved(flow(b, a)) / 2)
+        light = halved(a.astype(np.float32)), halved(b.astype(np.float32))
+        half = np.float32(0.5)
+        return cls(first, last, half * halved(flow(a, b)), half * halved(flow(b, a)), light)
 
-    def guesses(self, first: Floats, last: Floats, time: float) -> tuple[Guess, Guess]:
-        """Both guesses of the frame at `time` in (0, 1) between `first` and `last`, (H, W, C)."""
-        small = halved(first), halved(last)
-        return (
-            _guess(first, last, small, self.forth, self.back, time),
-            _mirrored(_guess(last, first, small[::-1], self.back, self.forth, 1 - time)),
-        )
+    def guesses(self, time: float) -> tuple[Guess, Guess]:
+        """Both guesses of the frame at `time` in (0, 1)."""
+        turned = Motion(self.last, self.first, self.back, self.forth, self.light[::-1])._guess(1 - time)
+        return self._guess(time), Guess(turned.after, turned.before, -turned.motion, turned.trust)
+
+    def _guess(self, time: float) -> Guess:
+        """The guess that starts from the motion of the first frame."""
+        grid = places(self.forth.shape[:2])
+        undone = self.forth + read(self.back, grid + self.forth)
+        shift = -time * self.forth
+        for _ in range(ROUNDS - 1):
+            shift = -time * read(self.forth, grid + shift)
+        motion = shift / -time
+        rest = read(undone, grid + shift)
+        apart = read(self.light[0], grid + shift) - read(self.light[1], grid + (1 - time) * motion)
+        apart = opencv().blur(np.abs(apart), (3, 3))
+        far = (rest[..., 0] ** 2 + rest[..., 1] ** 2) / UNDONE**2
+        trust = 1 / ((1 + far) * (1 + (apart / AGREED) ** 2)) + LEAST
+        return Guess(*_carried(self.first, self.last, motion, time), motion, trust)
 
 
 def fused(guesses: tuple[Guess, Guess], time: float) -> Floats:
-    """The frame (H, W, C) that both guesses make: the nearer frame counts more, and so does the guess that is trusted."""
-    one, other = guesses
-    share = (one.trust / (one.trust + other.trust))[..., None]
-    first, second = (g.before * np.float32(1 - time) + g.after * np.float32(time) for g in guesses)
-    return second + share * (first - second)
+    """The frame (H, W, C) that both guesses make: a nearer frame counts more, and so does a guess that is trusted."""
+    cv2 = opencv()
+    one, other = (cv2.addWeighted(guess.before, 1 - time, guess.after, time, 0) for guess in guesses)
+    size = guesses[0].before.shape
+    share = resized(guesses[0].trust / (guesses[0].trust + guesses[1].trust), size[:2])
+    made: Floats = cv2.blendLinear(one, other, share, 1 - share)
+    return made.reshape(size)
 
 
-def seen(first: Floats, last: Floats, guesses: tuple[Guess, Guess], time: float) -> Floats:
-    """All of it for a network, (6C + 7, H, W): see `nets.repair.Seen`."""
-    one, other = guesses
-    clock = np.full((*first.shape[:2], 1), time, np.float32)
-    parts = (
-        first, last, one.before, one.after, other.before, other.after, one.motion, other.motion, one.trust[..., None],
-        other.trust[..., None], clock,
-    )  # fmt: skip
-    return np.ascontiguousarray(np.concatenate(parts, -1).transpose(2, 0, 1))
+def seen(motion: Motion, guesses: tuple[Guess, Guess], time: float) -> tuple[Floats, Floats]:
+    """What a network sees, channels first: (3C, H, W) and, at half the resolution, (4C + 7, h, w).
+
+    The first and the last frame and what is `fused`; both frames halved and carried along the first guess, then along
+    the second, both motions, both trusts, and the time.
+    """
+    whole = (motion.first, motion.last, fused(guesses, time))
+    small = halved(motion.first), halved(motion.last)
+    carried = [frame for guess in guesses for frame in _carried(*small, guess.motion, time)]
+    motions, trusts = [guess.motion for guess in guesses], [guess.trust for guess in guesses]
+    clock = np.full_like(trusts[0], time)
+    return _channels_first(whole), _channels_first((*carried, *motions, *trusts, clock))
 
 
 def read(x: Floats, place: Floats) -> Floats:
-    """`x` (H, W, C) read at `place` (h, w, 2), x then y, in its pixels; linear, and the border repeats."""
+    """`x` (H, W, C) or (H, W) read at `place` (h, w, 2), x then y, in its pixels; linear, and the border repeats."""
     cv2 = opencv()
-    parts = [
-        cv2.remap(x[..., i : i + MOST_CHANNELS], place, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        for i in range(0, x.shape[-1], MOST_CHANNELS)
-    ]
-    return np.concatenate([part.reshape(*place.shape[:2], -1) for part in parts], -1) if len(parts) > 1 else (
-        parts[0].reshape(*place.shape[:2], -1)
-    )
+    return _by_four(x, lambda part: cv2.remap(part, place, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
 
 
 def halved(x: Floats) -> Floats:
-    """`x` (H, W, C) at half the resolution, rounded up."""
-    return _resized(x, ((x.shape[0] + 1) // 2, (x.shape[1] + 1) // 2))
+    """`x` (H, W, C) or (H, W) at half the resolution, rounded up."""
+    return resized(x, ((x.shape[0] + 1) // 2, (x.shape[1] + 1) // 2))
+
+
+@lru_cache(4)
+def places(size: tuple[int, ...]) -> Floats:
+    """The place (H, W, 2) of every pixel, x then y; not to be written to."""
+    return np.dstack(np.meshgrid(*(np.arange(n, dtype=np.float32) for n in size[::-1])))
+
+
+def resized(x: Floats, size: tuple[int, ...]) -> Floats:
+    """`x` (h, w, C) or (h, w) at another size (H, W): areas are averaged where it is smaller, else it is linear."""
+    cv2 = opencv()
+    way = cv2.INTER_AREA if size < x.shape[:2] else cv2.INTER_LINEAR
+    return _by_four(x, lambda part: cv2.resize(part, size[::-1], interpolation=way))
 
 
 # ---- how -----------------------------------------------------------------------------------------------------------
 
 
-def _guess(
-    first: Floats, last: Floats, small: tuple[Floats, ...], forth: Floats, back: Floats, time: float
-) -> Guess:
-    """The guess that starts from the motion of the first frame."""
-    grid = places(forth.shape[:2])
-    undone = np.square(forth + read(back, grid + forth)).sum(-1, keepdims=True)
-    shift = -time * forth
-    for _ in range(ROUNDS - 1):
-        shift = -time * read(forth, grid + shift)
-    rest = read(undone, grid + shift)[..., 0]
-    motion = shift / -time
-    apart = np.abs(read(small[0], grid + shift) - read(small[1], grid + (1 - time) * motion)).mean(-1)
-    apart = opencv().blur(apart, (3, 3))
-    trust = 1 / ((1 + rest / UNDONE**2) * (1 + (apart / (2 * AGREED)) ** 2)) + LEAST
+def _carried(first: Floats, last: Floats, motion: Floats, time: float) -> tuple[Floats, Floats]:
+    """Both frames (H, W, C), read where `motion`, of half resolution, comes from and goes to."""
     size = first.shape[:2]
-    whole, grid = 2 * _resized(motion, size), places(size)
-    return Guess(
-        read(first, grid - np.float32(time) * whole),
-        read(last, grid + np.float32(1 - time) * whole),
-        whole,
-        _resized(trust.astype(np.float32), size),
+    scale = 1 if motion.shape[:2] == size else 2
+    moved = resized(motion, size)
+    return (
+        read(first, places(size) - np.float32(time * scale) * moved),
+        read(last, places(size) + np.float32((1 - time) * scale) * moved),
     )
 
 
-def _mirrored(guess: Guess) -> Guess:
-    """The guess made with time running backwards, told forwards."""
-    return Guess(guess.after, guess.before, -guess.motion, guess.trust)
+def _channels_first(parts: Sequence[Floats]) -> Floats:
+    made = np.empty((sum(1 if x.ndim == 2 else x.shape[-1] for x in parts), *parts[0].shape[:2]), np.float32)
+    place = 0
+    for part in parts:
+        planes = part[None] if part.ndim == 2 else part.transpose(2, 0, 1)
+        made[place : place + len(planes)] = planes
+        place += len(planes)
+    return made
 
 
-def places(size: tuple[int, ...]) -> Floats:
-    """The place (H, W, 2) of every pixel, x then y."""
-    return np.dstack(np.meshgrid(*(np.arange(n, dtype=np.float32) for n in size[::-1])))
-
-
-def _resized(x: Floats, size: tuple[int, ...]) -> Floats:
-    cv2 = opencv()
-    way = cv2.INTER_AREA if size < x.shape[:2] else cv2.INTER_LINEAR
-    made = [
-        cv2.resize(x[..., i : i + MOST_CHANNELS] if x.ndim == 3 else x, size[::-1], interpolation=way)
-        for i in range(0, x.shape[-1] if x.ndim == 3 else 1, MOST_CHANNELS)
-    ]
-    return np.concatenate([m.reshape(*size, -1) for m in made], -1) if x.ndim == 3 else made[0]
+def _by_four(x: Floats, work: Callable[[Floats], Floats]) -> Floats:
+    """`work` done on (H, W), or on four channels of (H, W, C) at a time."""
+    if x.ndim == 2:
+        return work(x)
+    parts = [work(x[..., i : i + MOST_CHANNELS]) for i in range(0, x.shape[-1], MOST_CHANNELS)]
+    whole = [part if part.ndim == 3 else part[..., None] for part in parts]
+    return whole[0] if len(whole) == 1 else np.concatenate(whole, -1)

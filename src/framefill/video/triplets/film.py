@@ -4,7 +4,8 @@ Mostly s = 2, as when every second frame of a clip is made; sometimes 3 or 4, so
 larger motion. Much of film stands still, and teaches little: where a piece does, another one is looked at.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from framefill.errors import BadInput
 from framefill.video.triplets.triplet import Triplet
 from framefill.video.triplets.variation import drawn, plain
 from framefill.video.windows import Run
+
+Box = tuple[int, int, int, int]
+"""Top, bottom, left and right of the part of a frame that is used, in pixels; bottom and right are exclusive."""
 
 STRIDES = {2: 0.7, 3: 0.15, 4: 0.15}  # share of each, where runs are long enough
 MOVING = 3.0  # mean grey levels between first and last of a piece that is taken at once
@@ -22,14 +26,23 @@ class Film:
     """Triplets of `size` (height, width) from `runs`, every place of them equally likely.
 
     They are varied (see `variation.drawn`) and played backwards half of the time if `varied`, else only cropped.
-    `context` known frames are given on either side. Raises BadInput if no run is long enough, and
-    `triplet` does if frames are too small.
+    `context` known frames are given on either side; `boxes` are the parts of the frames that are used, of some arrays.
+    Raises BadInput if no run is long enough, and `triplet` does if frames are too small.
     """
 
-    def __init__(self, runs: Sequence[Run], size: tuple[int, int], *, context: int = 1, varied: bool = True) -> None:
+    def __init__(
+        self,
+        runs: Sequence[Run],
+        size: tuple[int, int],
+        *,
+        context: int = 1,
+        varied: bool = True,
+        boxes: Mapping[Path, Box] | None = None,
+    ) -> None:
         if context < 1:
             raise BadInput(f"{context} known frames on either side; give at least 1")
         self.runs, self.size, self.context, self.varied = list(runs), size, context, varied
+        self.boxes = boxes or {}
         lengths = np.array([len(run) for run in self.runs], np.int64)
         spans = {stride: (2 * context - 1) * stride + 1 for stride in STRIDES}
         self._ends = {stride: np.cumsum(np.maximum(lengths - span + 1, 0)) for stride, span in spans.items()}
@@ -72,8 +85,9 @@ class Film:
         start = place - (int(ends[chosen - 1]) if chosen else 0)
         known = start + stride * np.arange(2 * self.context)
         numbers = np.insert(known, self.context, known[self.context - 1] + step)
-        frames = self.runs[chosen].frames()
-        return [frames[number] for number in numbers], step / stride
+        frames, box = self.runs[chosen].frames(), self.boxes.get(self.runs[chosen].path)
+        top, bottom, left, right = box or (None, None, None, None)
+        return [frames[number, top:bottom, left:right] for number in numbers], step / stride
 
 
 def _motion(first: np.ndarray, last: np.ndarray) -> float:
