@@ -2,12 +2,13 @@
 
       views -> one stem for all, mean over views -> features at 1/2, 1/4, 1/8         what the views say
       truth against every view -> mean, log-variance at 1/8                           what they do not: the latent
-      features, latent -> up to 1/2 -> picture = sum_i m_i view_i(place + d_i) + repair,  sum_i m_i = 1
+      features, latent -> up to 1/2 -> mixed = sum_i m_i view_i(place + d_i),  sum_i m_i = 1
+                                       picture = mixed + s (mixed - blurred) + repair
 
 Every view passes the same weights and their order is lost in a mean, so any number of views goes, and exchanging two of
 them changes nothing. m_i starts at what trust and distance say, and lets a pixel choose where views disagree; d_i moves
-what was carried a little beside its place. There is no normalisation: what a layer says depends on its surroundings
-only, so tiles agree with the whole picture.
+what was carried a little beside its place; s gives back the sharpness that reading between pixels takes. There is no
+normalisation: what a layer says depends on its surroundings only, so tiles agree with the whole picture.
 """
 
 from collections.abc import Sequence
@@ -123,13 +124,13 @@ class Painter(nn.Module):
         super().__init__()
         _check(widths)
         self.channels = channels
-        self.hear = conv(latent, widths[-1])
+        self.hear = conv(latent, widths[-1], scale=0.0)
         self.coarse = blocks(widths[-1], count)
         pairs = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
         self.doubles = nn.ModuleList([conv(a, b, 1) for a, b in pairs])
         self.levels = nn.ModuleList([blocks(b, count) for _, b in pairs])
         self.choice = conv(widths[0], PATCH**2 + 2, scale=0.0)
-        self.repair = conv(widths[0], channels * PATCH**2, scale=0.0)
+        self.repair = conv(widths[0], (1 + channels) * PATCH**2, scale=0.0)
 
     def forward(self, views: Tensor, read: tuple[Tensor, list[Tensor]], z: Tensor) -> Tensor:
         """The picture (B, channels, H, W), not clipped; views (B, V, channels + 2, H, W) end in trust and distance."""
@@ -137,8 +138,10 @@ class Painter(nn.Module):
         h = self.coarse(levels[-1] + self.hear(z.to(levels[-1].dtype)))
         for double, level, skip in zip(self.doubles, self.levels, levels[-2::-1], strict=True):
             h = level(skip + F.interpolate(double(F.silu(h)), scale_factor=2, mode="nearest"))
-        repair = F.pixel_shuffle(self.repair(F.silu(h)).float(), PATCH)
-        return self._mixed(views.float(), each + h[:, None]) + repair
+        said = F.pixel_shuffle(self.repair(F.silu(h)).float(), PATCH)
+        mixed = self._mixed(views.float(), each + h[:, None])
+        blurred = F.avg_pool2d(F.pad(mixed, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+        return mixed + said[:, :1] * (mixed - blurred) + said[:, 1:]
 
     def _mixed(self, views: Tensor, each: Tensor) -> Tensor:
         """Every view, read where its features (B, V, features, H / 2, W / 2) say, in the shares they say."""

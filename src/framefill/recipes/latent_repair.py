@@ -77,7 +77,7 @@ class LatentRepair:
     temperature: float = 1.0
     # training
     batch_size: int = 8
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 6e-4
     warmup: int = 100
     cooldown: float = 0.4
     ema: float = 0.998
