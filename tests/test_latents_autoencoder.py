@@ -378,3 +378,31 @@ def test_pictures_go_in_and_come_out_in_levels(model):
     for wrong in (levels[0], levels.astype(float), levels[..., :1], levels[:0]):
         with pytest.raises(BadInput, match="uint8"):
             coder.encode(wrong)
+
+
+# ---- pictures that bypass the codebook -----------------------------------------------------------------------------
+
+
+def test_the_share_that_was_asked_for_bypasses_the_codebook_in_training_only():
+    x = torch.rand(64, 3, 16, 16, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    model = seeded(VQGAN(SMALL, codes=4, bypass=0.25))
+    with torch.no_grad():
+        z = model._code(x)
+        quantised = model.decoder(model.from_latent(model.quantiser(z).codes))
+        plain = model.decoder(model.from_latent(z))
+        assert torch.allclose(model.reconstruct(x, rng(64))[0], quantised, atol=1e-5)
+        model.quantiser.patience = 0  # training must not move codes here
+        made, penalty = model.train().reconstruct(x, rng(64))
+    near = [[torch.allclose(one, other, atol=1e-4) for one, other in zip(made, way, strict=True)]
+            for way in (plain, quantised)]  # fmt: skip
+    assert all(a != b for a, b in zip(*near, strict=True))
+    assert 6 <= sum(near[0]) <= 27  # 16 are expected, with a standard deviation of 3.5
+    assert torch.allclose(penalty, model.quantiser(z).penalty)  # all of them are held to their codes
+    again = model.reconstruct(x[:8], Rng(rng(64).seeds[:8]))[0]
+    assert torch.allclose(again, made[:8], atol=1e-5)  # a picture's luck is its own
+
+
+def test_a_share_that_leaves_no_picture_for_the_codebook_is_refused():
+    for share in (-0.1, 1.0):
+        with pytest.raises(BadInput, match=r"give one in \[0, 1\)"):
+            VQGAN(SMALL, codes=4, bypass=share)

@@ -15,7 +15,7 @@ from framefill.checkpoint import Card
 from framefill.errors import BadInput
 from framefill.latents.adversarial import Adversarial
 from framefill.latents.autoencoder import Layout
-from framefill.latents.distance import absolute, squared, weighted
+from framefill.latents.distance import absolute, means, squared, weighted
 from framefill.latents.kl import KLVAE
 from framefill.latents.pictures import PictureCoder
 from framefill.latents.vqgan import VQGAN
@@ -130,6 +130,22 @@ def test_the_distance_is_absolute_with_or_without_a_network(tmp_path, monkeypatc
     assert float(distance(a, b)) == pytest.approx(0.5 + 2 * 0.25, rel=1e-5)
     with pytest.raises(BadInput, match="not a TorchScript file"):
         replace(SMALL, perceptual=1.0, lpips=str(tmp_path / "none.pt")).distance()
+
+
+def test_a_tint_counts_in_full_and_a_texture_does_not():
+    rng = np.random.default_rng(0)
+    truth = torch.tensor(rng.uniform(-0.5, 0.5, (2, 3, 32, 48)), dtype=torch.float32)
+    tint = torch.tensor([0.1, -0.2, 0.0])[:, None, None]
+    stripes = 0.2 * torch.tensor([1.0, -1.0]).repeat(24)
+    assert torch.allclose(means(truth + tint, truth), torch.full((2,), 0.1), atol=1e-6)
+    assert torch.allclose(means(truth + tint + stripes, truth), torch.full((2,), 0.1), atol=1e-6)
+    assert float(absolute(truth + stripes, truth)[0]) == pytest.approx(0.2, abs=1e-6)
+    halves = torch.where(torch.arange(48) < 16, 0.3, -0.15)  # two tints that the whole picture would forgive
+    assert torch.allclose(means(truth + halves, truth), torch.full((2,), 0.2), atol=1e-6)
+    small = truth[..., :8, :8]
+    assert torch.allclose(means(small + tint, small), torch.full((2,), 0.1), atol=1e-6)
+    recipe = replace(SMALL, colour=2.0)
+    assert float(recipe.distance()(truth + tint, truth)[0]) == pytest.approx(0.1 + 2 * 0.1, abs=1e-6)
 
 
 def test_pictures_of_another_size_are_refused():

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from framefill.metrics.image import mean_colour, psnr, sharpness, ssim
+from framefill.errors import BadInput
+from framefill.metrics.image import colour_error, mean_colour, psnr, sharpness, ssim
+from framefill.metrics.video import flicker
 
 
 def test_psnr_closed_forms():
@@ -51,3 +53,37 @@ def test_mean_colour_is_per_channel():
     picture = np.zeros((3, 4, 4, 3), np.uint8)
     picture[1, :2, :, 2] = 200
     assert mean_colour(picture).tolist() == [[0, 0, 0], [0, 0, 100], [0, 0, 0]]
+
+
+def test_colour_error_is_that_of_the_worst_channel_whatever_the_sign():
+    truth = np.full((2, 4, 4, 3), 100, np.uint8)
+    made = truth.copy()
+    made[0, ..., 1] -= 3
+    made[1, :2, :, 2] += 4
+    made[1, ..., 0] += 1
+    assert colour_error(made, truth).tolist() == [3, 2]
+    made[0, :2] += 6  # errors of both signs that cancel are no tint
+    assert colour_error(made[:1, ..., 1:2], truth[:1, ..., 1:2]).tolist() == [0]
+
+
+def test_flicker_closed_forms():
+    rng = np.random.default_rng(0)
+    truth = rng.integers(50, 200, (7, 6, 5, 3)).astype(np.uint8)
+    error = np.zeros((7, 1, 1, 1))
+    error[1::2] = 4  # every second frame too bright
+    assert flicker(truth + error, truth) == pytest.approx([8] * 5)
+    error[1::2] = np.reshape([4, -4, 4], (3, 1, 1, 1))  # of changing sign: only the made frames themselves stand out
+    assert flicker(truth + error, truth) == pytest.approx([8, 0, 8, 0, 8])
+    drift = np.arange(7.0).reshape(7, 1, 1, 1)
+    assert flicker(truth + 3 - drift, truth) == pytest.approx([0] * 5)
+    assert flicker(truth, truth).tolist() == [0] * 5
+    frozen = np.repeat(truth[:1], 7, 0)  # smoother than the truth is an error as well
+    second = np.abs(np.diff(truth.astype(float), 2, axis=0)).mean((1, 2, 3))
+    assert flicker(frozen, truth) == pytest.approx(second)
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 4, 3), (4, 4, 3), (5, 4, 5, 3)])
+def test_flicker_says_what_it_needs(shape):
+    truth = np.zeros((5, 4, 4, 3)) if shape[0] == 5 else np.zeros(shape)
+    with pytest.raises(BadInput, match="T at least 3"):
+        flicker(np.zeros(shape), truth)

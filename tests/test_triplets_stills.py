@@ -73,6 +73,11 @@ def test_a_motion_in_a_hurry_begins_and_ends_in_time():
     assert lies == pytest.approx([-5, -1, 5])
 
 
+def test_a_finer_piece_is_bent_by_as_much():
+    waves, where = bending().waves, np.random.default_rng(0).uniform(0, 90, (20, 2)).astype(np.float32)
+    assert waves.at(2.5)(where * 2.5) == pytest.approx(2.5 * waves(where), abs=1e-3)
+
+
 def test_the_inverse_of_two_by_two():
     matrix = np.array([[2.0, 1.0], [-3.0, 0.5]])
     assert inverse(matrix) @ matrix == pytest.approx(np.eye(2))
@@ -125,6 +130,20 @@ def test_the_first_frame_carried_by_the_flow_is_the_wanted_one(seed):
         assert error[inside].mean() < 1.5
         assert np.quantile(error[inside], 0.98) < 6
         assert np.abs(frame - other).mean() > 2 * error[inside].mean()  # or the flow would have said nothing
+
+
+def test_a_bent_thing_is_painted_whole():
+    motion = replace(bending(2), centre=(48.0, 40.0), anchor=(40.0, 40.0))
+    motion = replace(motion, waves=Waves(np.float32([[8.0, 0.0]]), np.float32([[0.0, 0.06]]), np.float32([1.0])))
+    mask = np.full((80, 80), 255, np.uint8)
+    mask[:2] = mask[-2:] = mask[:, :2] = mask[:, -2:] = 0
+    thing = Layer.cut(np.full((80, 80, 3), 200, np.uint8), mask, motion)
+    ground = Layer.cut(np.zeros((8, 8, 3), np.uint8), None, Motion((4.0, 4.0), (4.0, 4.0), 1.0, (0.0, 0.0)))
+    grid = np.dstack(np.meshgrid(np.arange(96, dtype=np.float32), np.arange(80, dtype=np.float32)))
+    for time in (-1.0, 0.0, 1.0, 2.0):
+        covered = cv2.remap(thing.pixels[..., 3], motion.sources(grid, time), None, cv2.INTER_LINEAR)
+        seen = Scene((ground, thing), (80, 96)).light(time)
+        assert np.abs(seen[..., 0] - covered * (200 / 255)).max() < 1.5
 
 
 def test_what_is_covered_or_has_left_is_not_visible():
@@ -188,12 +207,13 @@ def test_difficulty_bounds_the_motion(seed):
         assert 2 <= len(made.layers) <= 5
 
 
-def test_the_ground_is_never_beyond_its_picture_where_that_is_large_enough():
-    for seed in range(40):
-        made = scene(seed, size=(32, 40))
+@pytest.mark.parametrize(("context", "size"), [(1, (32, 40)), (1, (90, 110)), (2, (40, 50))])
+def test_the_ground_is_never_beyond_its_picture(context, size):
+    for seed in range(20):
+        made = scene(seed, size=size, context=context)
         h, w = made.layers[0].pixels.shape[:2]
-        grid = np.dstack(np.meshgrid(np.arange(40, dtype=np.float32), np.arange(32, dtype=np.float32)))
-        for time in (0.0, 0.5, 1.0):
+        grid = np.dstack(np.meshgrid(*(np.arange(n, dtype=np.float32) for n in size[::-1])))
+        for time in (1.0 - context, 0.5, float(context)):
             where = made.layers[0].motion.sources(grid, time)
             assert where.min() >= -0.5
             assert where[..., 0].max() <= w - 0.5
@@ -203,9 +223,12 @@ def test_the_ground_is_never_beyond_its_picture_where_that_is_large_enough():
 def test_a_picture_smaller_than_the_frame_is_mirrored_at_its_border():
     stage = Stage(lambda rng: picture(0, (24, 32)), (64, 80), 1, 1.0)
     for seed in range(5):
-        light = stage.scene(np.random.default_rng(seed)).light(0.0)
-        assert np.isfinite(light).all()
-        assert light[0].std() > 3
+        made = stage.scene(np.random.default_rng(seed))
+        assert made.layers[0].motion.density == 0.5
+        light = Scene(made.layers[:1], (64, 80)).light(0.0)
+        assert light.min() >= picture(0, (24, 32)).min()  # black would be darker
+        assert light[:, :8].std() > 3
+        assert light[:, -8:].std() > 3
 
 
 @pytest.mark.parametrize("kind", [shapes.ellipse, shapes.polygon, shapes.blob])

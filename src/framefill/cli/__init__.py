@@ -53,11 +53,11 @@ def _leave_in_time(seconds: float = 5.0) -> None:
 def _run(words: list[str]) -> None:
     import tyro
 
-    from framefill.cli import between, convert, emulate, evaluate, inspect, training, video
+    from framefill.cli import convert, emulate, evaluate, inspect, interpolate, training, video
 
     verbs: dict[str, Callable[..., Any]] = {
         "predict": video.predict,
-        "interpolate": between.interpolate,
+        "interpolate": interpolate.interpolate,
         "complete": video.complete,
         "generate": video.generate,
         "emulate": emulate.emulate,

@@ -1,155 +1,84 @@
-"""The verb that makes frames between those of a film, at its own size, with its sound, and what it can be told."""
+"""Interpolation as a job: what is asked of a film is planned in full before any frame is made."""
 
+import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import tyro
-
-from framefill.cli.drawn import Drawn
-from framefill.cli.job import Input, Job
-from framefill.cli.options import Options, Writing, rate
-from framefill.cli.video import Clips, draw
+from framefill.cli import tiers
+from framefill.cli.job import Input
+from framefill.cli.options import rate, seconds
 from framefill.errors import BadInput, MediaError
 
 if TYPE_CHECKING:
+    from framefill.cli.interpolate import Interpolation
+    from framefill.video.between.cuts import Cuts
     from framefill.video.between.interpolator import Interpolator
+    from framefill.video.between.tier import Between as Made
     from framefill.video.between.timeline import Timeline
     from framefill.video.clock import Clock
     from framefill.video.deliver import Target
-    from framefill.video.model import VideoModel
     from framefill.video.sinks import Plan
-
-Bits = Literal[8, 10, 16]
-
-
-@dataclass(frozen=True)
-class Interpolation(Writing):
-    """What `interpolate` can be told."""
-
-    times: int | None = None
-    """This many frames for each one; 2 where neither this nor --fps nor --at is said."""
-    fps: str | None = None
-    """Frames per second of the result, such as 60 or 60000/1001, not below the source's."""
-    at: str | None = None
-    """Where in every gap frames are made: 0.25,0.5 or 1/3,2/3."""
-    tier: Literal["fast", "balanced", "best"] | None = None
-    """How: by motion alone, with a small network that repairs, or with a diffusion model."""
-    model: Annotated[str | None, tyro.conf.arg(aliases=["-m"])] = None
-    """A model of your own instead of a tier: of `framefill train`, or a video model, which has a size of its own."""
-    bits: Bits | None = None
-    """Bits of a level of the result; by default those of the source, as far as the file can hold them."""
-    source_fps: str | None = None
-    """The source's frames per second, instead of its own time stamps."""
-    preview: str | None = None
-    """Only the first seconds, such as 2s, under a name that says so."""
-
-    @property
-    def source_rate(self) -> Fraction | None:
-        """See `Writing`."""
-        return rate(self.source_fps, "--source-fps")
-
-
-def interpolate(
-    clip: Clips, /, options: Annotated[Interpolation, tyro.conf.arg(name="")] = Interpolation()
-) -> None:  # fmt: skip
-    """More frames between those of a clip: the same duration, size and depth, with its sound and subtitles.
-
-    Args:
-        clip: A video, a GIF, a folder of numbered images, an array (.npy .npz .h5); or a folder of such clips.
-    """
-    if sum(wish is not None for wish in (options.times, options.fps, options.at)) > 1:
-        raise BadInput("--times, --fps and --at each say which frames to make; give one of them")
-    if options.times is not None and options.times < 2:
-        raise BadInput(f"--times must be 2 or more, got {options.times}")
-    if options.model and _is_of_videos(options.model):
-        _by_video_model(clip, options)
-    else:
-        work = Between(options)
-        Job(work.options, work.verb, work).run(clip)
-
-
-def _is_of_videos(model: str) -> bool:
-    from framefill import checkpoint
-
-    return checkpoint.read_card(checkpoint.locate(model)).recipe == "mcvd"
-
-
-def _by_video_model(clip: Path, options: Interpolation) -> None:
-    """With a model of windows of frames, which works at its own size and divides gaps evenly."""
-    if options.fps or options.at or options.preview:
-        raise BadInput(f"{options.model} divides every gap evenly; give --times instead of --fps, --at or --preview")
-    times = options.times or 2
-    shared = {name: getattr(options, name) for name in Writing.__dataclass_fields__}
-    told = Options(**shared, model=options.model or "", bits=options.bits or 8, fps=options.source_fps)
-
-    def work(model: "VideoModel", source: Input) -> Iterator[Any]:
-        return model.stream(_spread_out(source, times, deep=told.bits > 8), **draw(told))
-
-    Drawn(told, f"x{times}", work, (times,), speed=times, lasting=True).job().run(clip)
-
-
-def _spread_out(source: Input, times: int, *, deep: bool) -> Iterator[Any]:
-    for number, frame in enumerate(more_than_one(source, source.frames(deep=deep))):
-        if number:
-            yield from [None] * (times - 1)
-        yield frame
-
-
-def more_than_one(source: Input, frames: Iterator[Any]) -> Iterator[Any]:
-    """The frames, or BadInput if there is only one."""
-    count = 0
-    for count, frame in enumerate(frames, 1):  # noqa: B007 looked at below
-        yield frame
-    if count == 1:
-        raise BadInput(f"{source.path} has one frame; interpolation needs two or more")
 
 
 @dataclass(frozen=True)
 class Between:
     """The work: which frames, made by what, and how they are written."""
 
-    options: Interpolation
+    options: "Interpolation"
 
     @cached_property
     def verb(self) -> str:
         """What is added to the name of the input."""
-        wishes = self.options
-        name = (
-            f"{wishes.fps.replace('/', '-')}fps" if wishes.fps else "between" if wishes.at else f"x{wishes.times or 2}"
-        )
-        return f"{name}-first-{wishes.preview}" if wishes.preview else name
+        options, fps = self.options, rate(self.options.fps)
+        name = f"{fps}fps".replace("/", "-") if fps else "between" if options.at else f"x{options.times or 2}"
+        return f"{name}-{first(options.preview)}" if options.preview else name
 
     @cached_property
-    def maker(self) -> "Interpolator":
-        """What makes the frames."""
-        from framefill.device import choose
-        from framefill.video.between.interpolator import Interpolator
-
-        return Interpolator.fast(choose(self.options.device))
+    def chosen(self) -> "tiers.Chosen | None":
+        """What makes the frames, for every clip the same; None where --time leaves that to each."""
+        return tiers.asked_for(self.options)
 
     def plan(self, source: Input | None, target: "Target") -> "_Ready":
         """Looks at the input; BadInput for what cannot be made of it, or written."""
         from framefill.video.sinks import Plan, check_plan, is_film
+        from framefill.video.sources import has_alpha
 
         assert source is not None
         options, film = self.options, is_film(target.suffix)
         _check_channels(source, target)
+        _ = self.chosen
         bits = options.bits or _bits(source.info.bits, target.suffix, options.codec)
         carry = source.path if film and options.source_rate is None and source.path.is_file() else None
         clock = source.clock(keep_start=carry is not None).closed()
         timeline = _timeline(options, clock)
+        _check_list(options.save_cuts, overwrite=options.overwrite)
         plan = Plan(timeline.fps, timeline.base, options.codec or "", bits, carry, until=options.preview is not None)
         check_plan(target.video(0, 1), plan)
-        return _Ready(self, source, target, plan, timeline, film)
+        return _Ready(
+            self, source, target, plan, timeline, _cuts(options, timeline.clock), film, has_alpha(source.path)
+        )
 
 
-def _timeline(options: Interpolation, clock: "Clock") -> "Timeline":
+def _cuts(options: "Interpolation", clock: "Clock") -> "Cuts":
+    from framefill.video.between import cuts
+
+    if options.cuts in ("found", "none"):
+        return cuts.Found() if options.cuts == "found" else cuts.OneShot()
+    return cuts.read_list(Path(options.cuts), clock)
+
+
+def first(preview: str) -> str:
+    """What a preview is called."""
+    return f"first-{float(seconds(preview, '--preview')):g}s"
+
+
+def _timeline(options: "Interpolation", clock: "Clock") -> "Timeline":
     from framefill.video.between import timeline
 
     if options.at:
@@ -170,6 +99,14 @@ def _bits(given: int, suffix: str, codec: str | None) -> int:
     return min([bits for bits in able if bits >= given] or [max(able)])
 
 
+def _check_list(path: Path | None, *, overwrite: bool) -> None:
+    """Whether a list of cuts can be written: better said before the work than after it."""
+    if path and (path.is_dir() or not path.parent.is_dir()):
+        raise BadInput(f"--save-cuts {path}: give a file in a folder that exists")
+    if path and path.exists() and not overwrite:
+        raise BadInput(f"{path} is there already; choose another name, or add --overwrite")
+
+
 def _check_channels(source: Input, target: "Target") -> None:
     channels = source.info.channels
     if channels not in (1, 3) and target.suffix.lower() not in (".npy", ".h5"):
@@ -186,7 +123,9 @@ class _Ready:
     target: "Target"
     plan: "Plan"
     timeline: "Timeline"
+    cuts: "Cuts"
     film: bool
+    transparent: bool
 
     @property
     def fps(self) -> Fraction:
@@ -199,49 +138,105 @@ class _Ready:
 
     @property
     def total(self) -> int | None:
-        there = self.timeline.clock.frames or self.source.info.frames
-        if there and self._limit:
-            there = min(there, self._limit)
-        return there and self.timeline.count(there)
+        return self.timeline.count(self._there) if self._there else None
+
+    @cached_property
+    def _there(self) -> int:
+        """How many frames of the source will be read; 0 where only reading tells."""
+        claimed = self.timeline.clock.frames or self.source.info.frames or 0
+        return min(claimed, self._limit) if self._limit else claimed
 
     def make(self, each: Callable[[], None]) -> dict[str, Any]:
+        from framefill.video.between import cuts
         from framefill.video.parts import Parts, kept
 
-        options, name, count = self.work.options, self._name(), 0
-
-        def read() -> Iterator[Any]:
-            nonlocal count
-            frames = islice(self.source.frames(deep=self.plan.bits > 8), self._limit)
-            for count, frame in enumerate(more_than_one(self.source, frames), 1):  # noqa: B007 for the end
-                yield frame
-
-        with kept(self.target.folder / f".{self.target.stem}-{name}.parts") as folder:
+        options, noted = self.work.options, _Noted(self.cuts)
+        with kept(self.target.folder / f".{self.target.stem}-{self._name()}.parts") as folder:
+            chosen = self.work.chosen or self._affordable(folder / "tier.json")
             parts = Parts(folder, self.target, self.plan, options.samples)
-            shown = self.work.maker.stream(
-                read(), self.timeline, samples=options.samples, seed=options.seed, hold=self.film
-            )
+            shown = self._interpolator(chosen.maker, noted).stream(
+                more_than_one(self.source, self._frames(self._limit)), self.timeline,
+                samples=options.samples, seed=options.seed, hold=self.film,
+            )  # fmt: skip
             parts.make(shown, each)
-            result = parts.finish(self.timeline.end(count))
+            result = parts.finish(self.timeline.end(noted.frames))
+        if options.save_cuts:
+            cuts.write_list(options.save_cuts, noted.numbers, self.timeline.clock)
         if parts.found:
             print(f"framefill: went on from {parts.found} parts of an interrupted run", file=sys.stderr)
-        return result
+        if self.transparent:
+            print(
+                f"framefill: {self.source.path}: its alpha channel is left out; arrays (.npy) keep one", file=sys.stderr
+            )
+            result["left_out"] = [*result["left_out"], "alpha"]
+        return result | {"cuts": len(noted.numbers), "tier": chosen.name, "calls": chosen.calls}
+
+    def _frames(self, limit: int | None) -> Iterator[Any]:
+        return islice(self.source.frames(deep=self.plan.bits > 8), limit)
+
+    def _interpolator(self, maker: "Made", cuts: "Cuts") -> "Interpolator":
+        """All that is asked for."""
+        from framefill.device import choose
+        from framefill.video.between import policies, repeats
+        from framefill.video.between.interpolator import Interpolator
+
+        options = self.work.options
+        named: dict[str, Made] = {"hold": policies.Hold(), "nearest": policies.Nearest(), "blend": policies.Blend()}
+        spread = repeats.spread if options.repeats == "spread" else repeats.kept
+        return Interpolator(maker, named[options.at_cuts], cuts, spread, choose(options.device))
+
+    def _affordable(self, note: Path) -> "tiers.Chosen":
+        """What --time allows, as this machine is now; what an interrupted run has chosen stays."""
+        from framefill.atomic import replacing
+
+        options = self.work.options
+        if note.exists():
+            return tiers.named(options, *json.loads(note.read_text()))
+        there = max(self._there, 2)
+        made = max(self.timeline.count(there) - there, 1) * options.samples
+        choice = tiers.affordable(options, list(more_than_one(self.source, self._frames(2))), made)
+        with replacing(note) as part:
+            part.write_text(json.dumps([choice.name, choice.calls]))
+        return choice
 
     def _name(self) -> str:
-        options = replace(self.work.options, output=None, overwrite=False, as_json=False, dry_run=False)
-        return self.source.name(self.work.verb, str(options), self.target.suffix, str(self.work.maker))
+        options = replace(self.work.options, output=None, overwrite=False, as_json=False, dry_run=False, save_cuts=None)
+        listed, chosen = sorted(getattr(self.cuts, "numbers", ())), self.work.chosen
+        made_by = chosen.fingerprint() if chosen else "as time allows"
+        return self.source.name(self.work.verb, str(options), self.target.suffix, listed, made_by)
+
+
+def more_than_one(source: Input, frames: Iterator[Any]) -> Iterator[Any]:
+    """The frames, or BadInput if there is only one."""
+    count = 0
+    for count, frame in enumerate(frames, 1):  # noqa: B007 looked at below
+        yield frame
+    if count == 1:
+        raise BadInput(f"{source.path} has one frame; interpolation needs two or more")
+
+
+class _Noted:
+    """Cuts, and what they were: `numbers` of the first frames of shots, and how many `frames` there are."""
+
+    def __init__(self, cuts: "Cuts") -> None:
+        self._cuts = cuts
+        self.numbers: list[int] = []
+        self.frames = 0
+
+    def __call__(self, frames: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
+        for frame, begins in self._cuts(frames):
+            if begins:
+                self.numbers.append(self.frames)
+            self.frames += 1
+            yield frame, begins
 
 
 def _frames_in(wish: str | None, clock: "Clock") -> int | None:
     """How many frames there are in the seconds of --preview, two at least."""
     if wish is None:
         return None
-    try:
-        seconds = Fraction(wish.removesuffix("s"))
-    except (ValueError, ZeroDivisionError) as error:
-        raise BadInput(f"cannot read --preview {wish!r}; write seconds such as 2s") from error
-    if not 0 < seconds <= 3600:
-        raise BadInput(f"--preview must be more than 0 and at most 3600 seconds, got {wish}")
+    length = seconds(wish, "--preview")
     count = 2
-    while clock.at(count) - clock.at(0) < seconds:
+    while clock.at(count) - clock.at(0) < length:
         count += 1
     return count

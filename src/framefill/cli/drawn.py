@@ -111,12 +111,7 @@ class _Loaded:
 
     @cached_property
     def _digest(self) -> str:
-        import torch
-
-        total = hashlib.sha256(str(self._model.sampler).encode())
-        for tensor in self._model.model.state_dict().values():  # type: ignore[attr-defined]
-            total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-        return total.hexdigest()
+        return f"{self._model.sampler} {digest(self._model.model)}"
 
     def journal(self, work: Drawn, source: Input | None, target: "Target") -> AbstractContextManager[Any]:
         """A context: the model, remembering what it draws where there is a clip, and whether this job had begun."""
@@ -127,6 +122,16 @@ class _Loaded:
             raise MediaError(f"{source.path}: has {channels} channels; this model takes {self._model.channels}")
         options = replace(self._options, output=None, overwrite=False, as_json=False, codec=None, keep=None)
         return _journaled(self._model, target, source.name(work.verb, work.words, str(options), self._digest))
+
+
+def digest(network: Any) -> str:
+    """Of all numbers of a network."""
+    import torch
+
+    total = hashlib.sha256()
+    for tensor in network.state_dict().values():
+        total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
 
 
 @contextmanager

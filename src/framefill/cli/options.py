@@ -89,6 +89,18 @@ def rate(text: str | None, option: str = "--fps") -> Fraction | None:
     return value
 
 
+def seconds(text: str, option: str) -> Fraction:
+    """Seconds as a user writes them: 10s, 5m, 2h, or a number."""
+    unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:])
+    try:
+        value = Fraction(text[:-1] if unit else text) * (unit or 1)
+    except (ValueError, ZeroDivisionError) as error:
+        raise BadInput(f"cannot read {option} {text!r}; write a time such as 10s, 5m or 2h") from error
+    if not 0 < value <= 10**7:
+        raise BadInput(f"{option} must be more than 0 and at most 10000000 seconds, got {text}")
+    return value
+
+
 def positive(**values: float) -> None:
     """BadInput, naming the option, unless each value is at least 1 (or, a float, more than nothing)."""
     for name, value in values.items():
@@ -113,10 +125,11 @@ def product(options: Options, kind: type[P], of: str) -> P:
     model: Any = checkpoint.load(options.model, device=choose(options.device))
     if not isinstance(model, kind):
         raise BadInput(f"{options.model} is not a model of {of}; `framefill info {options.model}` says what it is")
-    return replace(model, sampler=_sampler(options, model.sampler))  # type: ignore[type-var, attr-defined]
+    return replace(model, sampler=sampler(options, model.sampler))  # type: ignore[type-var, attr-defined]
 
 
-def _sampler(options: Options, default: Any) -> Any:
+def sampler(options: Options, default: Any) -> Any:
+    """The way of drawing they name, with as many calls as they say; else as `default` does."""
     from framefill.diffusion import sample
 
     kinds = {"dpm": sample.DPMSolver, "ddim": sample.DDIM, "ddpm": sample.DDPM, "heun": sample.Heun}

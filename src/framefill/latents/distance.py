@@ -22,6 +22,14 @@ def squared(made: Tensor, truth: Tensor) -> Tensor:
     return (made - truth).square().mean((1, 2, 3))
 
 
+def means(made: Tensor, truth: Tensor, *, side: int = 16) -> Tensor:
+    """Mean absolute error of the mean colours of squares of `side` pixels, or of the picture where it is smaller.
+
+    What a tint is made of: the other distances forgive many small errors of one sign, this one adds them up.
+    """
+    return F.avg_pool2d(made - truth, min(side, *made.shape[2:])).abs().mean((1, 2, 3))
+
+
 def weighted(*terms: tuple[float, Distance]) -> Distance:
     """The sum of distances, each times its weight."""
 

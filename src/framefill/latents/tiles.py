@@ -99,27 +99,35 @@ class Tiled:
         return self._joined(part, h, w, stride)[..., :H, :W]
 
     def _joined(self, part: Callable[[slice, slice], Tensor], h: int, w: int, scale: int) -> Tensor:
-        """All tiles of an (h, w) field of latents, `part` of each computed and faded into one, `scale` times as large.
-
-        Each tile is read as it is needed and forgotten. A row of tiles is joined before the rows are.
-        """
+        """All tiles of an (h, w) field of latents, `part` of each computed and faded into one."""
         down, across = (spans(n, tile=self.tile, halo=self.halo, fade=self.fade) for n in (h, w))
-        if len(down) == len(across) == 1:
-            return part(slice(0, h), slice(0, w))
-        total: Tensor | None = None
-        weights = torch.zeros(scale * h, scale * w)
-        for rows in down:
-            for columns in across:
-                piece = part(slice(rows.start, rows.stop), slice(columns.start, columns.stop))
-                vertical, horizontal = (ramp(s, fade=self.fade, scale=scale) for s in (rows, columns))
-                weight = vertical[:, None] * horizontal
-                place = (_times(slice(rows.start, rows.stop), scale), _times(slice(columns.start, columns.stop), scale))
-                if total is None:
-                    total = piece.new_zeros(*piece.shape[:2], scale * h, scale * w, dtype=torch.float32)
-                total[..., place[0], place[1]] += piece * weight.to(piece.device)
-                weights[place] += weight
-        assert total is not None
-        return total / weights.to(total.device)
+        return joined(part, down, across, fade=self.fade, scale=scale)
+
+
+def joined(
+    part: Callable[[slice, slice], Tensor], down: list[Span], across: list[Span], *, fade: int, scale: int
+) -> Tensor:
+    """All tiles, `part(rows, columns)` (B, C, scale * rows, scale * columns) of each, faded into one another.
+
+    Each tile is computed when it is needed and forgotten.
+    """
+    h, w = down[-1].stop, across[-1].stop
+    if len(down) == len(across) == 1:
+        return part(slice(0, h), slice(0, w))
+    total: Tensor | None = None
+    weights = torch.zeros(scale * h, scale * w)
+    for rows in down:
+        for columns in across:
+            piece = part(slice(rows.start, rows.stop), slice(columns.start, columns.stop))
+            vertical, horizontal = (ramp(s, fade=fade, scale=scale) for s in (rows, columns))
+            weight = vertical[:, None] * horizontal
+            place = (_times(slice(rows.start, rows.stop), scale), _times(slice(columns.start, columns.stop), scale))
+            if total is None:
+                total = piece.new_zeros(*piece.shape[:2], scale * h, scale * w, dtype=torch.float32)
+            total[..., place[0], place[1]] += piece * weight.to(piece.device)
+            weights[place] += weight
+    assert total is not None
+    return total / weights.to(total.device)
 
 
 def _times(part: slice, scale: int) -> slice:

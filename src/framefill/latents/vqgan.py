@@ -2,20 +2,36 @@
 
 As in latent diffusion, `encode` gives the latents before they are quantised and `decode` quantises first: a model of
 latents may then miss a code by a little and still hit it. `indices` and `latents` go between latents and words.
+
+In training `bypass` is the share of pictures that reach the decoder as they are, not quantised (as in the speech codec
+Mimi, Defossez et al. 2024). Paper: VQGAN has none of this, and 0 is without it.
 """
 
+import torch
 from torch import Tensor
 
 from framefill.arrays import Rng
+from framefill.errors import BadInput
 from framefill.latents.autoencoder import Autoencoder, Layout
 from framefill.latents.quantiser import Quantiser
 
 
 class VQGAN(Autoencoder):
-    """An autoencoder with `codes` words; `commitment` and `patience` as in `Quantiser`."""
+    """An autoencoder with `codes` words; `commitment` and `patience` as in `Quantiser`, `bypass` as in the module."""
 
-    def __init__(self, layout: Layout, *, codes: int = 16384, commitment: float = 0.25, patience: int = 100):
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        codes: int = 16384,
+        commitment: float = 0.25,
+        patience: int = 100,
+        bypass: float = 0.0,
+    ):
         super().__init__(layout)
+        if not 0 <= bypass < 1:
+            raise BadInput(f"the share of pictures that bypass the codebook is {bypass}; give one in [0, 1)")
+        self.bypass = bypass
         self.quantiser = Quantiser(codes, layout.latent_channels, commitment=commitment, patience=patience)
 
     def indices(self, z: Tensor) -> Tensor:
@@ -30,9 +46,12 @@ class VQGAN(Autoencoder):
         """As in `Autoencoder`; the penalty is the quantiser's."""
         z = self._code(x)
         found = self.quantiser(z)
+        codes = found.codes
         if self.training:
             self._follow(z)
-        return self.decoder(self.from_latent(found.codes)), found.penalty
+        if self.training and self.bypass:
+            codes = torch.where(rng.uniform((1, 1, 1), z) < self.bypass, z.to(codes.dtype), codes)
+        return self.decoder(self.from_latent(codes)), found.penalty
 
     def notes(self) -> dict[str, float]:
         """Perplexity and use of the codebook."""

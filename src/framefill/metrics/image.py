@@ -49,6 +49,11 @@ def mean_colour(frames: NDArray) -> Floats:
     return frames.mean(axis=(-3, -2), dtype=np.float64)
 
 
+def colour_error(made: NDArray, truth: NDArray) -> Floats:
+    """How far the mean colour of every frame (...) is off, in grey levels: |difference| in the worst channel."""
+    return np.abs(mean_colour(made) - mean_colour(truth)).max(-1)
+
+
 def sharpness(frames: NDArray) -> Floats:
     """Mean absolute Laplacian of every frame (...), in grey levels: falls when a rollout blurs, rises with noise."""
     x = frames.astype(np.float64)

@@ -22,13 +22,14 @@ from framefill.features.perceptual import file_distance, lite0_distance
 from framefill.latents.adversarial import Adversarial
 from framefill.latents.autoencoder import Autoencoder as Network
 from framefill.latents.autoencoder import Layout
-from framefill.latents.distance import Distance, absolute, weighted
+from framefill.latents.distance import Distance, absolute, means, weighted
 from framefill.latents.kl import KLVAE
 from framefill.latents.pictures import PictureCoder
 from framefill.latents.vqgan import VQGAN
 from framefill.nets.patches import PatchDiscriminator
 from framefill.recipes.recipe import Source, stacked
 from framefill.video.images.album import Album
+from framefill.video.images.crops import Crops
 from framefill.video.sheet import contact_sheet
 
 Tell = Callable[[int, int, str], None]
@@ -39,19 +40,25 @@ Tell = Callable[[int, int, str], None]
 class Autoencoder:
     """Every hyperparameter of an autoencoder and its training; the defaults are latent diffusion's f8 with 16384 codes.
 
-    `codes` is the size of the codebook, 0 for Gaussian latents with a KL of weight `kl`. `patience` as in `Quantiser`.
-    `perceptual` and `adversary` are weights, 0 for none. `lpips` is a TorchScript file (see `distance_file`).
+    `codes` is the size of the codebook, 0 for Gaussian latents with a KL of weight `kl`. `patience` as in `Quantiser`,
+    `bypass` as in `VQGAN`.
+    Pictures are cut to the size; with `kept` they are kept as squares of so many pixels, and training sees pieces of
+    them, half of those with mixed channels if `recolour`, see `Crops`. `perceptual`, `colour` (of the error of local
+    means) and `adversary` are weights, 0 for none. `lpips` is a TorchScript file (see `distance_file`).
     """
 
     channels: int = 3
     height: int = 256
     width: int = 256
     flip: bool = True
+    kept: int = 0
+    recolour: bool = False
     # latents
     codes: int = 16384
     latent_channels: int = 4
     commitment: float = 0.25
     patience: int = 100
+    bypass: float = 0.0
     kl: float = 1e-6
     # network
     features: int = 128
@@ -61,6 +68,7 @@ class Autoencoder:
     groups: int = 32
     # loss
     perceptual: float = 1.0
+    colour: float = 0.0
     lpips: str = ""
     adversary: float = 0.75
     adversary_start: int = 250_000
@@ -86,7 +94,9 @@ class Autoencoder:
     def network(self) -> Network:
         """The autoencoder, freshly initialised."""
         if self.codes:
-            return VQGAN(self.layout, codes=self.codes, commitment=self.commitment, patience=self.patience)
+            return VQGAN(
+                self.layout, codes=self.codes, commitment=self.commitment, patience=self.patience, bypass=self.bypass
+            )
         return KLVAE(self.layout, weight=self.kl)
 
     def model(self) -> nn.Module:
@@ -101,10 +111,13 @@ class Autoencoder:
         self, data: str | Path, split: str, *, cache: Path | None = None, progress: Tell | None = None
     ) -> Source:
         """Pictures of a split of `data`, a folder or .zip of them; mirrored for training only."""
-        return Album.open(
-            data, split, height=self.height, width=self.width, channels=self.channels,
+        album = Album.open(
+            data, split, height=self.kept or self.height, width=self.kept or self.width, channels=self.channels,
             flip=self.flip and split == "train", cache=cache, progress=progress,
         )  # fmt: skip
+        if not self.kept:
+            return album
+        return Crops(album, self.height, self.width, recolour=self.recolour and split == "train")
 
     def batch(self, source: Source, seeds: Sequence[int]) -> Tensor:
         """Training pictures (B, C, H, W) in [-1, 1], one per seed."""
@@ -112,11 +125,14 @@ class Autoencoder:
 
     def distance(self, device: str = "cpu") -> Distance:
         """What a reconstruction is held against its picture by."""
-        if not self.perceptual:
-            return absolute
-        path = Path(self.lpips) if self.lpips else None
-        seen = file_distance(path, device=device) if path else lite0_distance(device=device)
-        return weighted((1.0, absolute), (self.perceptual, seen))
+        terms: list[tuple[float, Distance]] = [(1.0, absolute)]
+        if self.perceptual:
+            path = Path(self.lpips) if self.lpips else None
+            seen = file_distance(path, device=device) if path else lite0_distance(device=device)
+            terms.append((self.perceptual, seen))
+        if self.colour:
+            terms.append((self.colour, means))
+        return weighted(*terms) if len(terms) > 1 else absolute
 
     def loss(self, model: Any, batch: Tensor, rng: Rng) -> Tensor:
         """The training loss per picture (B,), both networks' together; see latents/adversarial.py."""
@@ -158,6 +174,19 @@ TINY = replace(
     adversary_start=1500, judge_features=16, batch_size=16, learning_rate=2e-3, warmup=100, cooldown=0.4, ema=0.998,
     steps=3000,
 )  # fmt: skip
+# Ours too: photographs, a few hundred of them. Brightness is learned in minutes and colour late, so its error weighs
+# more than how things look. docs/latents.md says what was trained of these, and how far.
+PHOTOS8 = replace(
+    TINY, height=80, width=80, kept=256, recolour=True, codes=512, patience=25, bypass=0.25, multipliers=(1, 2, 4, 6),
+    attention=(F,) * 4, perceptual=0.2, colour=5.0, adversary=0.4, adversary_start=4500, batch_size=6,
+    learning_rate=1.5e-3, cooldown=0.3, steps=6000,
+)  # fmt: skip
+PHOTOS4 = replace(
+    PHOTOS8, height=64, width=64, codes=1024, latent_channels=3, multipliers=(1, 2, 5), attention=(F,) * 3
+)
+PHOTOS16 = replace(
+    PHOTOS8, height=128, width=128, latent_channels=8, multipliers=(1, 2, 3, 4, 6), attention=(F,) * 5, batch_size=4
+)
 
 # name -> (recipe, data, the paper's score: rFID of OpenImages, of ImageNet for the second f16; facts, section 5)
 PRESETS: dict[str, tuple[Autoencoder, str, str | None]] = {
@@ -169,4 +198,8 @@ PRESETS: dict[str, tuple[Autoencoder, str, str | None]] = {
     "kl-f8": (KL8, "OpenImages, train/*.jpg and val", None),
     "tiny": (TINY, "any pictures, at 32x32", None),
     "tiny-kl": (replace(TINY, codes=0), "any pictures, at 32x32", None),
+    "photos-f4": (PHOTOS4, "photographs of 256x256 pixels or more", None),
+    "photos-f8": (PHOTOS8, "photographs of 256x256 pixels or more", None),
+    "photos-f16": (PHOTOS16, "photographs of 256x256 pixels or more", None),
+    "photos-kl-f8": (replace(PHOTOS8, codes=0), "photographs of 256x256 pixels or more", None),
 }

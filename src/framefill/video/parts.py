@@ -110,7 +110,7 @@ class Parts:
         there = all(strand.part(self.folder, number).exists() for strand in strands)
         self.found += there
         begin: Fraction | None = None
-        with ExitStack() as stack:
+        with self._named(strands, number), ExitStack() as stack:
             writers = [] if there else [stack.enter_context(s.writer(self.folder, number)) for s in strands]
             for shown in frames:
                 begin = shown.time if begin is None else begin
@@ -120,6 +120,19 @@ class Parts:
                 for strand, writer in zip(strands, writers):  # noqa: B905 no writers where the part is there
                     writer.write(strand.view(pixels), shown.time - begin)  # type: ignore[arg-type]
                 each()
+
+    @contextmanager
+    def _named(self, strands: list[Strand], number: int) -> Iterator[None]:
+        """A with-block in which what cannot be written is named as the result, not as its hidden part."""
+        try:
+            yield
+        except NotWritten as error:
+            text = str(error)
+            for strand in strands:
+                text = text.replace(
+                    str(strand.part(self.folder, number)), str(strand.goal or self.target.video(0, self.samples))
+                )
+            raise NotWritten(text) from error
 
     def _strands(self, number: int = -1) -> list[Strand]:
         """The files of a part; the first ones have small pictures for the previews."""
@@ -168,7 +181,7 @@ def kept(folder: Path) -> Iterator[Path]:
 
     It stays when the work is interrupted or cannot be written. Raises BadInput if another process has it.
     """
-    with writing(folder):
+    with writing(folder.parent):
         folder.mkdir(exist_ok=True)
         file = (folder / "lock").open("ab")
     with file:

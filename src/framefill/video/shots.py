@@ -28,13 +28,14 @@ def distinct(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     """
     kept: np.ndarray | None = None
     for frame in frames:
-        if kept is None or not _repeats(frame, kept):
+        if kept is None or not repeats(frame, kept):
             kept = frame
             yield frame
 
 
-def _repeats(frame: np.ndarray, kept: np.ndarray) -> bool:
-    change = np.abs(np.subtract(frame, kept, dtype=np.int16))
+def repeats(frame: np.ndarray, kept: np.ndarray) -> bool:
+    """Whether `frame` repeats `kept`, both uint8 or uint16 (H, W, C), but for the noise of a codec: see `distinct`."""
+    change = np.abs(np.subtract(frame, kept, dtype=np.int32)) / (257 if frame.dtype == np.uint16 else 1)
     return bool(change.mean() < 0.3 and change.max() < 12)
 
 

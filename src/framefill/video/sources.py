@@ -18,6 +18,7 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.video.stream import VideoStream
+from PIL import Image
 
 from framefill.errors import MediaError
 from framefill.video import colour, stacks
@@ -50,7 +51,9 @@ def header(path: Path) -> tuple[Fraction, int | None, str, int]:
     if os.path.isdir(path) or is_picture(path):
         found = pictures(path)
         length = len(found) if len(found) > 1 else stacks.pages(found[0])
-        return DEFAULT_FPS, length, found[0].suffix.lower()[1:], 8
+        with Image.open(found[0]) as picture:
+            bits = 16 if picture.mode.startswith("I;16") else 8
+        return DEFAULT_FPS, length, found[0].suffix.lower()[1:], bits
     if stacks.is_stack(path):
         with stacks.opened(path) as stack:
             suffix = stacks.split_name(path)[0].suffix.lower()[1:]
@@ -60,6 +63,18 @@ def header(path: Path) -> tuple[Fraction, int | None, str, int]:
         form = stream.codec_context.format
         bits = max((part.bits for part in form.components), default=8) if form else 8
         return rate(stream), stream.frames or None, stream.codec_context.name, bits
+
+
+def has_alpha(path: Path) -> bool:
+    """Whether a film, a picture or the first one of a folder has transparency, which is not read."""
+    if os.path.isdir(path) or is_picture(path):
+        with Image.open(pictures(path)[0]) as picture:
+            return picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info
+    if stacks.is_stack(path):
+        return False
+    with opened(path) as container:
+        form = track(path, container).codec_context.format
+        return form is not None and any(part.is_alpha for part in form.components)
 
 
 def is_picture(path: Path) -> bool:

@@ -10,6 +10,7 @@ from framefill.errors import BadInput
 from framefill.video.between.cuts import Cuts, OneShot
 from framefill.video.between.engine import Drawing, Frame, Known, Shown
 from framefill.video.between.policies import Hold
+from framefill.video.between.repeats import Repeats, kept
 from framefill.video.between.tier import Between, Fast
 from framefill.video.between.timeline import Timeline
 from framefill.video.between.timeline import times as divided
@@ -20,7 +21,8 @@ from framefill.video.filled import Filled
 
 @dataclass(frozen=True)
 class Interpolator:
-    """What fills the gaps (`maker`), what is shown where a shot ends (`at_cut`), and how shots are found (`cuts`).
+    """What fills the gaps (`maker`), what is shown where a shot ends (`at_cut`), how shots are found (`cuts`), and what
+    becomes of frames that repeat the one before (`repeats`).
 
     Frames keep their size, depth and channels, of which there may be any number. Same seed, same frames.
     """
@@ -28,6 +30,7 @@ class Interpolator:
     maker: Between
     at_cut: Between = field(default_factory=Hold)
     cuts: Cuts = field(default_factory=OneShot)
+    repeats: Repeats = kept
     device: str = "cpu"
     card: Any = None
 
@@ -58,4 +61,4 @@ class Interpolator:
         drawing = Drawing(self.maker, self.at_cut, samples, seed, self.device)
         marked = enumerate(self.cuts(frames))
         known = (Known(pixels, timeline.gap(number), begins) for number, (pixels, begins) in marked)
-        return drawing.stream(known, hold=hold)
+        return drawing.stream(self.repeats(known, timeline.clock), hold=hold)

@@ -49,7 +49,9 @@ class Film:
         self._shares = {s: STRIDES[s] for s, ends in self._ends.items() if len(ends) and ends[-1]}
         if not self._shares:
             longest = max(lengths, default=0)
-            raise BadInput(f"a triplet takes {min(spans.values())} frames and the longest run has {longest}; give more")
+            raise BadInput(
+                f"a triplet takes {min(spans.values())} frames and the longest run has {longest}; give longer clips"
+            )
 
     def __len__(self) -> int:
         """The number of places where the shortest gaps begin."""

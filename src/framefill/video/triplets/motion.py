@@ -32,6 +32,10 @@ class Waves:
         """The displacement at `places`, in pixels."""
         return np.sin(places @ self.numbers.T + self.phases) @ self.amplitudes
 
+    def at(self, density: float) -> "Waves":
+        """The same bending of a piece that has `density` pixels where this one has one."""
+        return Waves(self.amplitudes * np.float32(density), self.numbers / np.float32(density), self.phases)
+
     @property
     def most(self) -> float:
         """The largest displacement in pixels, at most."""

@@ -20,6 +20,7 @@ Rng = np.random.Generator
 SLOWEST, SLOW, FASTEST = 0.5, 4.0, 40.0  # pixels over the gap: the least, the most at difficulty 0, the most at 1
 SMALLEST, LARGEST = 6.0, 0.45  # radius of a thing: pixels, part of the frame's longer side
 DENSITIES = (1.4, 2.2)  # pixels of a picture along one of the frame, where it has enough
+SPARSEST = 0.5  # where the picture of the ground is smaller still, it is mirrored at its border
 LENGTHS = (30.0, 120.0)  # of the waves that bend things, in pixels of the frame
 LOOKED_AT = 2  # pieces of pictures, of which the one with more contrast becomes a thing: flat ones show no motion
 MARGIN = 2.0  # pixels of the frame around a piece, so that what smooths it finds its surroundings
@@ -54,11 +55,10 @@ class Stage:
     def _ground(self, camera: Motion, rng: Rng) -> Layer:
         """A picture that fills the frame at all times, as far as it is large enough."""
         picture = self.picture(rng)
-        motion = replace(camera, density=float(rng.uniform(*DENSITIES)))
-        size = np.array(picture.shape[1::-1])
-        extent = np.ptp(self._seen(motion), axis=0)
-        motion = replace(motion, density=motion.density * min(1.0, float((size / extent).min())))
-        motion = replace(motion, waves=self._waves(motion.density, rng))
+        density, waves, size = float(rng.uniform(*DENSITIES)), self._waves(rng), np.array(picture.shape[1::-1])
+        extent = np.ptp(self._seen(replace(camera, waves=waves)), axis=0)
+        density = min(density, max(SPARSEST, float(((size - 1) / extent).min())))
+        motion = replace(camera, density=density, waves=waves.at(density))
         seen = self._seen(motion)
         room = np.maximum(size - 1 - np.ptp(seen, axis=0), 0)
         anchor = rng.uniform(0, 1, 2) * room - seen.min(0)
@@ -83,7 +83,7 @@ class Stage:
             centre=_pair(rng.uniform(-0.05, 1.05, 2) * self.size[::-1]),
             density=density,
             shift=_pair(np.add(own.shift, np.multiply(carried, camera.shift))),
-            waves=self._waves(density, rng),
+            waves=self._waves(rng).at(density),
         )
         return Layer.cut(_toned(piece, rng), shapes.drawn(side, int(np.ceil(MARGIN * density)), rng), motion)
 
@@ -103,12 +103,12 @@ class Stage:
             hurry=self._sometimes(0.2, -0.3, 0.3, rng) / (2 * self.context - 1),
         )
 
-    def _waves(self, density: float, rng: Rng) -> Waves:
-        """What bends something of which `density` pixels lie along one of the frame."""
+    def _waves(self, rng: Rng) -> Waves:
+        """What bends something, in pixels of the frame."""
         if rng.random() >= 0.6 * self.difficulty:
             return STRAIGHT
         count = int(rng.integers(1, 3))
-        numbers = 2 * np.pi / (np.exp(rng.uniform(np.log(LENGTHS[0]), np.log(LENGTHS[1]), (count, 1))) * density)
+        numbers = 2 * np.pi / np.exp(rng.uniform(np.log(LENGTHS[0]), np.log(LENGTHS[1]), (count, 1)))
         amplitudes = rng.uniform(0, STEEPEST / count / self.context, (count, 1)) / numbers
         ways = rng.uniform(0, 2 * np.pi, (2, count))
         to, along = (np.stack([np.cos(way), np.sin(way)], 1) for way in ways)
