@@ -118,13 +118,17 @@ class Teller(nn.Module):
 
 
 class Painter(nn.Module):
-    """The picture, from views, what a `Reader` says of them, and a latent (B, latent, H / 8, W / 8)."""
+    """The picture, from views, what a `Reader` says of them, and a latent (B, latent, H / 8, W / 8).
+
+    The latent is heard where features are coarsest, and again just before shares, shifts, sharpness and repair are said.
+    """
 
     def __init__(self, latent: int, widths: Sequence[int], count: int, *, channels: int = 3):
         super().__init__()
         _check(widths)
         self.channels = channels
         self.hear = conv(latent, widths[-1], scale=0.0)
+        self.heed = conv(latent, widths[0], 1, scale=0.0)
         self.coarse = blocks(widths[-1], count)
         pairs = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
         self.doubles = nn.ModuleList([conv(a, b, 1) for a, b in pairs])
@@ -138,6 +142,7 @@ class Painter(nn.Module):
         h = self.coarse(levels[-1] + self.hear(z.to(levels[-1].dtype)))
         for double, level, skip in zip(self.doubles, self.levels, levels[-2::-1], strict=True):
             h = level(skip + F.interpolate(double(F.silu(h)), scale_factor=2, mode="nearest"))
+        h = h + F.interpolate(self.heed(z.to(h.dtype)), scale_factor=STRIDE // PATCH, mode="bilinear")
         said = F.pixel_shuffle(self.repair(F.silu(h)).float(), PATCH)
         mixed = self._mixed(views.float(), each + h[:, None])
         blurred = F.avg_pool2d(F.pad(mixed, (1, 1, 1, 1), mode="replicate"), 3, stride=1)

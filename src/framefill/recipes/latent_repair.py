@@ -61,12 +61,12 @@ class LatentRepair:
     latent_channels: int = 6
     widths: tuple[int, ...] = (32, 64, 128)
     blocks: int = 1
-    kl: float = 0.01
+    kl: float = 0.0
     perceptual: float = 1.0
     tint: float = 0.5
     lpips: str = ""
-    dropped: float = 0.2
-    roughened: float = 0.5
+    dropped: float = 0.15
+    roughened: float = 0.3
     # second stage
     features: int = 48
     multipliers: tuple[int, ...] = (1, 2)
@@ -77,7 +77,7 @@ class LatentRepair:
     temperature: float = 1.0
     # training
     batch_size: int = 8
-    learning_rate: float = 6e-4
+    learning_rate: float = 8e-4
     warmup: int = 100
     cooldown: float = 0.4
     ema: float = 0.998
