@@ -142,7 +142,10 @@ def test_only_middles_are_learnt():
     source = Moving(32, times=(0.25, 0.5, 0.75))
     triplets = toy().batch(source, range(8))
     assert torch.equal(triplets, toy().batch(source, range(8)))
-    speeds = (triplets[:, 1] - triplets[:, 0]).abs().mean((1, 2, 3)), (triplets[:, 2] - triplets[:, 1]).abs().mean((1, 2, 3))
+    speeds = (
+        (triplets[:, 1] - triplets[:, 0]).abs().mean((1, 2, 3)),
+        (triplets[:, 2] - triplets[:, 1]).abs().mean((1, 2, 3)),
+    )
     torch.testing.assert_close(*speeds, rtol=0.5, atol=0)  # a step at 1/4 or 3/4 would be three times the other
     with pytest.raises(BadInput, match="no frame in the middle"):
         toy().batch(Moving(32, times=(0.25,)), [0])
@@ -252,9 +255,9 @@ def test_training_begins_with_an_autoencoder_and_leaves_it_alone(adversary, tmp_
     )
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert start.keys() == {n for n, _ in recipe.model().named_parameters() if n.startswith("autoencoder.")}
-    for name, tensor in start.items():
-        assert torch.equal(one[f"model.{name}"], tensor), name
-        assert torch.equal(one[f"average.{name}"], tensor), name
+    for name, value in start.items():
+        assert torch.equal(one[f"model.{name}"], value), name
+        assert torch.equal(one[f"average.{name}"], value), name
     model = framefill.load(tmp_path / "whole")
     assert isinstance(model, MiddleInterpolator)
     assert model.stride == 4

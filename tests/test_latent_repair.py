@@ -416,9 +416,9 @@ def test_the_second_stage_continues_to_the_bit_and_leaves_the_first_alone(first,
     assert one.keys() == other.keys()
     for name in one:
         assert torch.equal(one[name], other[name]), name
-    for name, tensor in start.items():
-        assert torch.equal(one[f"model.{name}"], tensor), name
-        assert torch.equal(one[f"average.{name}"], tensor), name
+    for name, value in start.items():
+        assert torch.equal(one[f"model.{name}"], value), name
+        assert torch.equal(one[f"average.{name}"], value), name
         assert f"adam.exp_avg.{name}" not in one
     fresh = dict(recipe.model().named_parameters())
     moved = [n for n in fresh if n.startswith("denoiser") and not torch.equal(one[f"model.{n}"], fresh[n])]
@@ -432,8 +432,8 @@ def test_a_trained_model_loads_and_is_what_was_trained(first, tmp_path):
     assert isinstance(model, LatentInterpolator)
     assert (model.context, model.calls) == (1, 8)
     state = checkpoint.read(tmp_path / "second" / "model.safetensors")[0]
-    for name, tensor in model.model.state_dict().items():
-        assert torch.equal(tensor, state[name]), name
+    for name, value in model.model.state_dict().items():
+        assert torch.equal(value, state[name]), name
     assert isinstance(recipe.sheet(model, Moving(SIZE)), Image.Image)
     assert framefill.load(first).calls == 0
     assert np.isfinite(model(frames(), [0.5], Rng([0])).numpy()).all()

@@ -302,7 +302,7 @@ def _save(trainer: Trainer, run: Run | None) -> Path | None:
 
 
 def _resume(trainer: Trainer, run: Run | None, start: dict[str, Tensor] | None) -> int:
-    """Continues from the newest checkpoint that is whole, or begins; returns the steps that the run has planned, or 0."""
+    """Continues from the newest checkpoint that is whole, or begins; returns the steps that were planned, or 0."""
     found = None
     if run:
         run.check_space(sum(4 * p.numel() * p.element_size() for p in trainer.named.values()))

@@ -78,7 +78,9 @@ def train(
 
     chosen, start = _begun(override(recipes.find(recipe, preset).recipe, set_).suited(data), from_)
     place, seconds = choose(device), _seconds(budget)
-    card = Card(recipe, preset, to_fields(chosen), seed=seed, about={"data": data} | ({"from": str(from_)} if from_ else {}))
+    card = Card(
+        recipe, preset, to_fields(chosen), seed=seed, about={"data": data} | ({"from": str(from_)} if from_ else {})
+    )
     plan = {
         "recipe": recipe,
         "preset": preset,

@@ -30,7 +30,7 @@ FINEST = 1e-3  # distance below which getting better does not count
 
 
 class Seen(NamedTuple):
-    """What is known of a frame: the fused `guess` (B, 3, H, W), and `views` (B, V, 5, H, W): carried frame, trust, time.
+    """What is known of a frame: the fused `guess` (B, 3, H, W) and `views` (B, V, 5, H, W): carried frame, trust, time.
 
     Pixels are in [-1, 1]; trust is in (0, 1], and time the distance from the known frame, in gaps.
     """

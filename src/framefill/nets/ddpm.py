@@ -137,7 +137,7 @@ class DDPMUNet(nn.Module):
         self.head = conv(features, (answers or channels) * patch**2, scale=0.0)
 
     def forward(self, x: Tensor, label: Tensor, cond: Tensor | None = None) -> Tensor:
-        """x (B, C, H, W), label (B,) in [0, 1000]; returns (B, answers, H, W). There is no condition: `cond` is None."""
+        """x (B, C, H, W), label (B,) in [0, 1000], to (B, answers, H, W). There is no condition: `cond` is None."""
         H, W = x.shape[-2:]
         if H % self.stride or W % self.stride or 0 in (H, W):
             raise BadInput(f"this network takes heights and widths that are multiples of {self.stride}, got {H}x{W}")

@@ -1,4 +1,4 @@
-"""One picture from several views of it, which agree in most places, and a small latent that says what none of them does.
+"""One picture from several views of it, which agree in most places, and a small latent that says what none does.
 
       views -> one stem for all, mean over views -> features at 1/2, 1/4, 1/8         what the views say
       truth against every view -> mean, log-variance at 1/8                           what they do not: the latent
@@ -12,6 +12,7 @@ normalisation: what a layer says depends on its surroundings only, so tiles agre
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -76,7 +77,7 @@ class Descent(nn.Module):
     def __init__(self, widths: Sequence[int], count: int):
         super().__init__()
         self.levels = nn.ModuleList([blocks(width, count) for width in widths])
-        self.halves = nn.ModuleList([halve(a, b) for a, b in zip(widths, widths[1:], strict=False)])
+        self.halves = nn.ModuleList([halve(a, b) for a, b in pairwise(widths)])
 
     def forward(self, h: Tensor) -> list[Tensor]:
         """Fine to coarse."""
@@ -120,7 +121,7 @@ class Teller(nn.Module):
 class Painter(nn.Module):
     """The picture, from views, what a `Reader` says of them, and a latent (B, latent, H / 8, W / 8).
 
-    The latent is heard where features are coarsest, and again just before shares, shifts, sharpness and repair are said.
+    The latent is heard where features are coarsest, and heeded once more before shares, shifts, sharpness and repair.
     """
 
     def __init__(self, latent: int, widths: Sequence[int], count: int, *, channels: int = 3):

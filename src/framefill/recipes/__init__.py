@@ -7,7 +7,15 @@ from typing import Any
 import torch
 
 from framefill.errors import BadInput
-from framefill.recipes import autoencoder, climate, interpolation, latent_interpolation, latent_repair, mcvd, nonisotropic
+from framefill.recipes import (
+    autoencoder,
+    climate,
+    interpolation,
+    latent_interpolation,
+    latent_repair,
+    mcvd,
+    nonisotropic,
+)
 
 RECIPES: dict[str, type] = {
     "mcvd": mcvd.MCVD,

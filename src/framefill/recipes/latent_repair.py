@@ -173,7 +173,7 @@ class LatentRepair:
         missing = [name for name in kept if name not in fields]
         if missing:
             raise BadInput(f"the run to begin from has no {missing[0]}; give one of latent-repair with --from")
-        values = {name: tuple(v) if isinstance(v := fields[name], list) else v for name in kept}
+        values: dict[str, Any] = {n: tuple(v) if isinstance(v := fields[n], list) else v for n in kept}
         return replace(self, **values)
 
     def taken(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
