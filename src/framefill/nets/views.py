@@ -1,7 +1,7 @@
 """One picture from several views of it, which agree in most places, and a small latent that says what none does.
 
       views -> one stem for all, mean over views -> features at 1/2, 1/4, 1/8         what the views say
-      truth against every view -> mean, log-variance at 1/8                           what they do not: the latent
+      truth against every view -> a few numbers at 1/8                                what they do not: the latent
       features, latent -> up to 1/2 -> mixed = sum_i m_i view_i(place + d_i),  sum_i m_i = 1
                                        picture = mixed + s (mixed - blurred) + repair
 
@@ -26,8 +26,6 @@ STRIDE = 8  # pixels per latent
 PATCH = 2  # pixels are seen in blocks of 2x2
 SHIFT_UNIT = 4.0  # pixels: places are corrected in these
 FAR = 0.02  # how much a view counts at the start that was known a whole gap away or more, a near one counting 1
-LOG_VARIANCES = (-12.0, 4.0)
-QUIET = -4.0  # log-variance at the start: a latent that begins as noise is never listened to
 
 
 class Block(nn.Module):
@@ -102,20 +100,17 @@ class Reader(nn.Module):
 
 
 class Teller(nn.Module):
-    """What the truth adds to the views: mean and log-variance (B, latent, H / 8, W / 8) each."""
+    """What the truth adds to the views: (B, latent, H / 8, W / 8), of any size."""
 
     def __init__(self, planes: int, latent: int, widths: Sequence[int], count: int):
         super().__init__()
         _check(widths)
         self.stem, self.descent = Stem(planes, widths[0]), Descent(widths, count)
-        self.head = conv(widths[-1], 2 * latent)
-        nn.init.constant_(self.head.get_parameter("bias")[latent:], QUIET)
+        self.head = conv(widths[-1], latent)
 
-    def forward(self, views: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, views: Tensor) -> Tensor:
         """`views` (B, V, planes, H, W) have the difference of the truth among their planes."""
-        h = self.descent(self.stem(views).mean(1))[-1]
-        mean, log_variance = self.head(F.silu(h)).float().chunk(2, 1)
-        return mean, log_variance.clamp(*LOG_VARIANCES)
+        return self.head(F.silu(self.descent(self.stem(views).mean(1))[-1])).float()
 
 
 class Painter(nn.Module):

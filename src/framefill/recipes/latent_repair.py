@@ -47,8 +47,8 @@ class LatentRepair:
     """Every hyperparameter of both stages and the training of one; the defaults are for one CPU core.
 
     `height` and `width` are of the pieces that are learnt from; motion is estimated with `margin` pixels around them.
-    `context` known frames are on either side of the gap. `kl` weighs nats per pixel, `perceptual` and `tint` beside the
-    mean absolute error; `lpips` is a TorchScript file (see `distance_file`). `dropped` and `roughened` as in
+    `context` known frames are on either side of the gap. `perceptual` and `tint` weigh beside the mean absolute
+    error; `lpips` is a TorchScript file (see `distance_file`). `dropped` and `roughened` as in
     `Repairer`. `features` to `dropout` are the network that draws, `calls` how often a sampler asks it.
     """
 
@@ -61,12 +61,11 @@ class LatentRepair:
     latent_channels: int = 6
     widths: tuple[int, ...] = (32, 64, 128)
     blocks: int = 1
-    kl: float = 0.0
     perceptual: float = 1.0
     tint: float = 0.5
     lpips: str = ""
     dropped: float = 0.15
-    roughened: float = 0.3
+    roughened: float = 0.5
     # second stage
     features: int = 48
     multipliers: tuple[int, ...] = (1, 2)
@@ -93,7 +92,7 @@ class LatentRepair:
     def model(self) -> LatentRepairer:
         """The repairer, and in the second stage the denoiser of its latents."""
         repairer = Repairer(
-            latent=self.latent_channels, widths=self.widths, blocks=self.blocks, weight=self.kl, dropped=self.dropped,
+            latent=self.latent_channels, widths=self.widths, blocks=self.blocks, dropped=self.dropped,
             roughened=self.roughened,
         )  # fmt: skip
         return LatentRepairer(repairer, self.denoiser() if self.stage == 2 else None)
@@ -169,7 +168,7 @@ class LatentRepair:
 
     def after(self, fields: dict[str, Any]) -> "LatentRepair":
         """This recipe with the first stage of a run whose recipe had `fields`."""
-        kept = ("context", "latent_channels", "widths", "blocks", "kl", "dropped", "roughened")
+        kept = ("context", "latent_channels", "widths", "blocks", "dropped", "roughened")
         missing = [name for name in kept if name not in fields]
         if missing:
             raise BadInput(f"the run to begin from has no {missing[0]}; give one of latent-repair with --from")
