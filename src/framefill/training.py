@@ -23,7 +23,7 @@ from framefill.checkpoint import Card
 from framefill.device import bf16_pays
 from framefill.distributed import Ranks, alike, joined, spread, whole
 from framefill.errors import BadInput, Failed
-from framefill.recipes.recipe import Notes, Recipe, Source
+from framefill.recipes.recipe import Follows, Notes, Recipe, Source
 from framefill.runs import Run
 
 DATA, NOISE, DROPOUT = 1, 2, 3
@@ -192,6 +192,20 @@ class Trainer:
         self.adam.load_state_dict({"state": {layout[n]: m for n, m in moments.items()}, "param_groups": groups})
         self.step, self.skipped, self.streak = step, skipped, streak
 
+    def begin(self, tensors: dict[str, Tensor]) -> None:
+        """Gives the fresh model, and its average, weights of another run; BadInput if they do not fit."""
+        for name, value in tensors.items():
+            mine = self.named.get(name)
+            if mine is None or mine.shape != value.shape:
+                wanted = "no such tensor" if mine is None else f"{tuple(mine.shape)}"
+                raise BadInput(
+                    f"the run to begin from does not fit: its {name} has shape {tuple(value.shape)}, this recipe has "
+                    f"{wanted}; give a run of the same layout"
+                )
+            with torch.no_grad():
+                for holder in (mine, self.average[name]):
+                    holder.copy_(alike(value.to(holder.device), holder))
+
     def _handed(self, tensors: dict[str, Tensor]) -> Iterator[tuple[str, str, Tensor]]:
         """Kinds, names and values of process 0's `tensors` in every process, one after the other."""
         kinds = ("model", "average", "adam.exp_avg", "adam.exp_avg_sq", "adam.step")
@@ -218,12 +232,14 @@ def train(
     log_every: int = 10,
     shard: bool = False,
     stop: Callable[[], bool] = bool,
+    start: dict[str, Tensor] | None = None,
 ) -> Iterator[Progress]:
     """Trains `recipe` on `source` in the run folder `out`, from where the folder left off; yields after every step.
 
     `card` names recipe, preset, seed and data. `steps` defaults to what the folder or the recipe says; with `budget`
     (seconds) a new run chooses them itself so that it ends in time, from the speed of its first steps. When `stop`
-    says yes during a step, that step is finished, written down, and the last. Raises BadInput when the folder belongs
+    says yes during a step, that step is finished, written down, and the last. `start` are weights that a new run begins
+    with, by the names of its model (what a recipe that `Follows` has `taken`). Raises BadInput when the folder belongs
     to another run, Failed when 10 steps in a row are not finite or the disk is full.
 
     Started by torchrun, all processes train one model: each reads and learns from its rows of every batch, and the
@@ -234,7 +250,7 @@ def train(
         _check_split(recipe.batch_size, ranks.world, accumulate)
         run = Run.open(out, card) if ranks.main else None
         trainer = Trainer(recipe, card, device=device, ranks=ranks, shard=shard, stop=stop)
-        planned = _resume(trainer, run)
+        planned = _resume(trainer, run, start)
         planning = budget is not None and not planned
         steps = UNPLANNED if planning else steps or planned or recipe.steps
         clock = Clock(trainer.step, recipe.batch_size)
@@ -285,8 +301,8 @@ def _save(trainer: Trainer, run: Run | None) -> Path | None:
     return run.keep(tensors, card, {"skipped": trainer.skipped, "streak": trainer.streak}) if run else None
 
 
-def _resume(trainer: Trainer, run: Run | None) -> int:
-    """Continues from the newest checkpoint that is whole; returns the steps that the run has planned, or 0."""
+def _resume(trainer: Trainer, run: Run | None, start: dict[str, Tensor] | None) -> int:
+    """Continues from the newest checkpoint that is whole, or begins; returns the steps that were planned, or 0."""
     found = None
     if run:
         run.check_space(sum(4 * p.numel() * p.element_size() for p in trainer.named.values()))
@@ -296,6 +312,10 @@ def _resume(trainer: Trainer, run: Run | None) -> int:
     step, skipped, streak, planned = trainer.ranks.first(torch.tensor(said)).tolist()
     if step:
         trainer.restore(tensors, step, skipped, streak)
+    elif start is not None:
+        trainer.begin(start)
+    elif isinstance(trainer.recipe, Follows) and trainer.recipe.follows:
+        raise BadInput("this training begins with the weights of another run; name its folder with --from")
     return planned
 
 

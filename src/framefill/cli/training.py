@@ -31,6 +31,7 @@ def train(
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
     preset: str = "tiny",
     set_: Annotated[tuple[str, ...], tyro.conf.arg(name="set"), tyro.conf.UseAppendAction] = (),
+    from_: Annotated[Path | None, tyro.conf.arg(name="from")] = None,
     steps: int | None = None,
     budget: str | None = None,
     seed: int = 0,
@@ -55,6 +56,7 @@ def train(
         output: The run folder: it is only ever added to.
         preset: A setting of the recipe.
         set_: Override a field, such as --set batch_size=16; may be repeated.
+        from_: A run folder or model file whose weights a new run begins with; some recipes must have one.
         steps: Training steps; by default those of the preset.
         budget: A time such as 30m or 2h, instead of steps.
         seed: Same seed, same run.
@@ -74,9 +76,11 @@ def train(
     from framefill.distributed import Ranks, joined
     from framefill.recipes.recipe import override, to_fields
 
-    chosen = override(recipes.find(recipe, preset).recipe, set_).suited(data)
+    chosen, start = _begun(override(recipes.find(recipe, preset).recipe, set_).suited(data), from_)
     place, seconds = choose(device), _seconds(budget)
-    card = Card(recipe, preset, to_fields(chosen), seed=seed, about={"data": data})
+    card = Card(
+        recipe, preset, to_fields(chosen), seed=seed, about={"data": data} | ({"from": str(from_)} if from_ else {})
+    )
     plan = {
         "recipe": recipe,
         "preset": preset,
@@ -101,7 +105,7 @@ def train(
         with stop.finishing():
             loop = training.train(
                 chosen, source, output, card=card, steps=steps, budget=seconds, device=place, accumulate=accumulate,
-                save_every=save_every, shard=shard, stop=lambda: stop.number > 0,
+                save_every=save_every, shard=shard, stop=lambda: stop.number > 0, start=start,
             )  # fmt: skip
             last = _follow(
                 loop, output, partial(chosen.sheet, source=held_out), stop, quiet=quiet,
@@ -113,6 +117,21 @@ def train(
         raise stopped if ranks.main else SystemExit(stopped.code)
     if ranks.main:
         _tell(output, last, as_json)
+
+
+def _begun(recipe: Any, place: Path | None) -> tuple[Any, dict[str, Any] | None]:
+    """The recipe as it follows the run or model file at `place`, and the weights it begins with."""
+    if place is None:
+        return recipe, None
+    from framefill import checkpoint
+    from framefill.recipes.recipe import Follows
+
+    tensors, card = checkpoint.read(checkpoint.locate(place))
+    tensors = {name: tensor.float() for name, tensor in tensors.items()}
+    if not isinstance(recipe, Follows):
+        return recipe, tensors
+    follower = recipe.after(card.fields)
+    return follower, follower.taken(tensors)
 
 
 def _tell(output: Path, last: "Progress | None", as_json: bool) -> None:

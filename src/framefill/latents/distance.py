@@ -38,3 +38,8 @@ def weighted(*terms: tuple[float, Distance]) -> Distance:
         return sum(rest, first)
 
     return total
+
+
+def tint(made: Tensor, truth: Tensor) -> Tensor:
+    """Mean absolute difference of the local means: colours of areas of 16x16 pixels, whatever their texture."""
+    return F.avg_pool2d(made - truth, 16, ceil_mode=True).abs().mean((1, 2, 3))

@@ -79,8 +79,11 @@ class Up(nn.Module):
 
 
 class DDPMUNet(nn.Module):
-    """Predicts a tensor of the shape of x (B, channels, H, W) from x and a noise-level label.
+    """Predicts a tensor (B, answers, H, W) from x (B, channels, H, W) and a noise-level label.
 
+    `answers` are as many as `channels` by default, and the attention has one head, or as many as `head_width` goes into
+    the features: with 12 channels, 4 answers, multipliers (1, 2, 2, 4), attention at all levels but the first and heads
+    of 8 it is `diffusers`' UNet2DModel as seed 004 has it, 75,381,252 parameters.
     `width` and `multipliers` give the feature widths per level, `blocks` how many on the way down (one more on the way
     up), `attention` the levels that have it (the middle always does). `patch` > 1 works on patch x patch blocks of
     pixels as channels. Height and width must be multiples of `stride`; anything else is refused with a `BadInput`.
@@ -96,6 +99,8 @@ class DDPMUNet(nn.Module):
         attention: Sequence[bool] = (False, True, False, False),
         dropout: float = 0.1,
         patch: int = 1,
+        answers: int = 0,
+        head_width: int = 0,
     ):
         super().__init__()
         if len(attention) != len(multipliers):
@@ -106,7 +111,7 @@ class DDPMUNet(nn.Module):
 
         def stage(inputs: int, outputs: int, attends: bool) -> Stage:
             block = Block(inputs, outputs, embedding=embedding, dropout=dropout)
-            return Stage(block, Attention(outputs, outputs) if attends else None)
+            return Stage(block, Attention(outputs, head_width or outputs) if attends else None)
 
         self.embedding = nn.ModuleList([linear(width, embedding), linear(embedding, embedding)])
         self.stem = conv(channels * patch**2, width)
@@ -129,10 +134,10 @@ class DDPMUNet(nn.Module):
             if i > 0:
                 self.up.append(Up(features))
         self.norm = GroupNorm(features)
-        self.head = conv(features, channels * patch**2, scale=0.0)
+        self.head = conv(features, (answers or channels) * patch**2, scale=0.0)
 
     def forward(self, x: Tensor, label: Tensor, cond: Tensor | None = None) -> Tensor:
-        """x (B, C, H, W), label (B,) in [0, 1000]; returns the shape of x. There is no condition: `cond` is None."""
+        """x (B, C, H, W), label (B,) in [0, 1000], to (B, answers, H, W). There is no condition: `cond` is None."""
         H, W = x.shape[-2:]
         if H % self.stride or W % self.stride or 0 in (H, W):
             raise BadInput(f"this network takes heights and widths that are multiples of {self.stride}, got {H}x{W}")

@@ -7,13 +7,23 @@ from typing import Any
 import torch
 
 from framefill.errors import BadInput
-from framefill.recipes import autoencoder, climate, interpolation, mcvd, nonisotropic
+from framefill.recipes import (
+    autoencoder,
+    climate,
+    interpolation,
+    latent_interpolation,
+    latent_repair,
+    mcvd,
+    nonisotropic,
+)
 
 RECIPES: dict[str, type] = {
     "mcvd": mcvd.MCVD,
     "nonisotropic": nonisotropic.NonIsotropic,
     "climate": climate.Climate,
     "autoencoder": autoencoder.Autoencoder,
+    "latent-interpolation": latent_interpolation.LatentInterpolation,
+    "latent-repair": latent_repair.LatentRepair,
     "interpolation": interpolation.Interpolation,
 }
 
@@ -32,6 +42,8 @@ PRESETS: dict[str, dict[str, Preset]] = {
     "nonisotropic": {name: Preset(*row) for name, row in nonisotropic.PRESETS.items()},
     "climate": {name: Preset(*row) for name, row in climate.PRESETS.items()},
     "autoencoder": {name: Preset(*row) for name, row in autoencoder.PRESETS.items()},
+    "latent-interpolation": {name: Preset(*row) for name, row in latent_interpolation.PRESETS.items()},
+    "latent-repair": {name: Preset(*row) for name, row in latent_repair.PRESETS.items()},
     "interpolation": {name: Preset(*row) for name, row in interpolation.PRESETS.items()},
 }
 

@@ -85,6 +85,24 @@ class Notes(Protocol):
         ...
 
 
+@runtime_checkable
+class Follows(Protocol):
+    """What a recipe has besides whose training begins with weights of another run."""
+
+    @property
+    def follows(self) -> bool:
+        """Whether it must; otherwise it begins afresh."""
+        ...
+
+    def after(self, fields: dict[str, Any]) -> Any:
+        """This recipe as it follows a run whose recipe had `fields`; BadInput if it cannot."""
+        ...
+
+    def taken(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """By the names of this recipe's model, what it takes of the other one's `tensors`."""
+        ...
+
+
 def stacked(
     source: Source,
     seeds: Sequence[int],
