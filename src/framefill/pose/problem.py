@@ -216,7 +216,7 @@ class Problem:
     def _within(self, x: Floats, hessian: Floats, gradient: Floats) -> Floats:
         """-hessian^-1 gradient (B, 6 + n), with components that would cross a limit set to reach it."""
         change = _solved(hessian, gradient)
-        held = np.zeros(gradient.shape, dtype=bool)
+        held: NDArray[np.bool_] = np.zeros(gradient.shape, dtype=bool)
         for _ in range(CROSSINGS):
             reached = x + change[:, 6:]
             crossed = (reached < self.low - STILL) | (reached > self.high + STILL)
@@ -235,10 +235,11 @@ class Problem:
 def _solved(hessian: Floats, gradient: Floats) -> Floats:
     """-hessian^-1 gradient; nothing where a hessian has no inverse."""
     try:
-        return -np.linalg.solve(hessian, gradient[..., None])[..., 0]
+        found: Floats = np.asarray(np.linalg.solve(hessian, gradient[..., None]), np.float64)
+        return -found[..., 0]
     except np.linalg.LinAlgError:
-        found = np.linalg.pinv(hessian) @ gradient[..., None]
-        return -np.nan_to_num(found[..., 0], posinf=0, neginf=0).astype(np.float64)
+        found = np.asarray(np.linalg.pinv(hessian) @ gradient[..., None], np.float64)
+        return -np.nan_to_num(found[..., 0], posinf=0, neginf=0)
 
 
 def _batch(effectors: Sequence[Effector], start: tuple[Tensor, Tensor] | None, habit: Habit | None) -> int:

@@ -49,11 +49,11 @@ class Solution:
         tolerance = torch.tensor([max(effector.tolerance, within) for effector in self.effectors])
         return (self.misses <= tolerance).all(1)
 
-    def report(self, sample: int = 0) -> list[str]:
-        """One line for every handle that is missed by more than its tolerance and a centimetre or 0.01 radians."""
+    def report(self, sample: int = 0, *, only: int | None = None) -> list[str]:
+        """One line for every handle (of the first `only`) missed by over three tolerances and 1 cm or 0.01 radians."""
         lines = []
-        for effector, miss in zip(self.effectors, self.misses[sample].tolist(), strict=True):
-            if miss > max(effector.tolerance, BEYOND):
+        for effector, miss in zip(self.effectors[:only], self.misses[sample, :only].tolist(), strict=True):
+            if miss > max(3 * effector.tolerance, BEYOND):
                 what = f"{1000 * miss:.0f} mm from its place" if isinstance(effector, Place) else f"{miss:.2f} rad off"
                 lines.append(f"{effector.joint} came no closer than {what}; move the handle or give it a tolerance")
         return lines
