@@ -224,13 +224,29 @@ def test_an_untrained_network_makes_the_guess(size):
 
 def test_corrections_move_what_is_read():
     picture = texture((120, 160))
-    ends = tensor(view(picture, 30, 20, (64, 64)), view(picture, 30, 20, (64, 64)))
+    ends = tensor(view(picture, 30, 20, (64, 64)), view(picture, 33, 20, (64, 64)))
     net = network()
     with torch.inference_mode():
         net.finish.bias[:4] = 50.0  # all weight on the first frame, read where it is corrected to
+        plain = net(*views(ends))[0].movedim(0, -1).numpy()
         net.shift.bias[:2] = torch.tensor([2.0, -1.0]) / MOTION_UNIT
         made = net(*views(ends))[0].movedim(0, -1).numpy()
-    assert error(made, view(picture, 34, 18, (64, 64))) < 0.01
+    assert error(plain, view(picture, 31.5, 20, (64, 64))) < 0.01
+    assert error(made, view(picture, 35.5, 18, (64, 64))) < 0.01
+
+
+def test_what_stands_still_is_not_repaired():
+    picture = texture((120, 160))
+    still, moved = view(picture, 30, 20, (64, 64)), view(picture, 30, 20, (64, 64)).copy()
+    moved[:24] = view(picture, 33, 20, (24, 64))
+    net = network()
+    with torch.inference_mode():
+        net.finish.bias[12:] = 0.5  # adds half of the range everywhere
+        seen_, (whole, half) = tensor(still, moved), views(tensor(still, moved))
+        added = (net(whole, half) - whole[:, 6:])[0].mean(0)
+    assert seen_[0, :, 40:].equal(seen_[1, :, 40:])
+    assert added[40:].abs().max() == 0
+    assert added[4:16, 8:-8].median() > 0.4
 
 
 def test_every_part_of_what_is_seen_and_every_weight_matters():

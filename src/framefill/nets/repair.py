@@ -7,7 +7,8 @@ readings and the guess, and add what all of them lack:
 
       y = m_0 a(x - t v + d_0) + m_1 b(x + (1 - t) v + d_1) + m_2 guess + r,        m_0 + m_1 + m_2 = 1
 
-At the start of training d = r = 0 and the guess has nearly all of the weight.
+At the start of training d = r = 0 and the guess has nearly all of the weight. Where the two frames are equal the guess
+is kept: what stands still must not flicker.
 """
 
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from framefill.nets.warp import fetch
 STRIDE = 16
 MOTION_UNIT = 8.0  # pixels of half resolution: motion is seen and corrected in these
 FAVOUR = 3.0  # logit of the guess at the start
+STILL = 2 / 127.5  # mean difference of two frames, over 5x5 pixels, from which on all of the repair counts: two levels
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,11 @@ class Seen:
         share = self.trust[:, :1] / self.trust.sum(1, keepdim=True)
         return torch.lerp(self.motion[:, 2:], self.motion[:, :2], share)
 
+    def moving(self) -> Tensor:
+        """0 where the first and the last frame are equal, 1 where they differ by two levels, (B, 1, H, W)."""
+        apart = (self.first - self.last).abs().amax(1, keepdim=True)
+        return (F.avg_pool2d(apart, 5, 1, 2, count_include_pad=False) / STILL).clamp(max=1)
+
 
 class Repair(nn.Module):
     """`features` are those at 1/2, 1/4, 1/8 and 1/16 of the resolution."""
@@ -78,7 +85,8 @@ class Repair(nn.Module):
         """The frame (B, C, H, W) between, from what is seen: (B, 3C, H, W) and (B, 4C + 7, h, w), see `Seen`."""
         parts = Seen.of(whole, half)
         known = self._look(parts)
-        return self._finish(parts, self._read(parts, known), known)[..., : whole.shape[-2], : whole.shape[-1]]
+        made = self._finish(parts, self._read(parts, known), known)
+        return torch.lerp(parts.guess, made, parts.moving())[..., : whole.shape[-2], : whole.shape[-1]]
 
     def _look(self, parts: Seen) -> Tensor:
         """Features (B, half, h, w) of what is seen at half the resolution."""
