@@ -63,7 +63,7 @@ class Repairer(nn.Module):
         super().__init__()
         if latent < 1 or not 0 <= dropped < 1 or roughened < 0:
             raise BadInput(
-                f"latent {latent} must be 1 or more, roughened {roughened} not negative, and dropped {dropped} in [0, 1)"
+                f"latent {latent} must be 1 or more, roughened {roughened} not negative, dropped {dropped} in [0, 1)"
             )
         self.latent, self.dropped, self.roughened = latent, dropped, roughened
         self.reader = Reader(PLANES + COLOURS, widths, blocks)
