@@ -7,7 +7,8 @@ as it gets, and for every stride the plain means of its blocks, 24 bits each, re
 
 PSNR of a picture, SSIM, and the perceptual distance that training uses (EfficientNet-Lite0, not LPIPS): means over the
 pictures with 95 % intervals, bootstrap over pictures. Colour is the mean of the reconstruction less that of the truth
-in grey levels: over all pictures, for the channel where it is largest, and for the worst channel of the worst picture.
+in grey levels: over all pictures, where signs cancel, for the channel where it is largest; then the size of it in the
+worst channel of a picture, as a mean over pictures ("tint") and for the worst of them.
 Codes: the share used at all, and the perplexity, over all pictures. Bits: log2 of the codes, per pixel. Seconds: of
 processor time on one thread, there and back.
 """
@@ -125,6 +126,7 @@ def scores(way, truth):
         "ssim": interval(np.array([ssim(made, real) for made, real in pairs])),
         "perceptual": interval(np.array(seen)),
         "colour": interval(tint[:, overall]),
+        "tint": interval(np.abs(tint).max(axis=1)),
         "worst colour": float(tint.flat[np.abs(tint).argmax()]),
         "colours": tint.round(3).tolist(),
         "bits": way.bits,
@@ -145,14 +147,14 @@ def interval(values):
 
 def table(rows):
     lines = [
-        "| | bits/px | PSNR, dB | SSIM | perceptual | colour, levels | worst picture | codes used | perplexity | "
-        "CPU-s/Mpx |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| | bits/px | PSNR, dB | SSIM | perceptual | colour, levels | tint of a picture | worst picture | "
+        "codes used | perplexity | CPU-s/Mpx |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, row in rows.items():
         found = [
             plain(row["bits"], 3), spread(row["psnr"], 2), spread(row["ssim"], 3), spread(row["perceptual"], 3),
-            spread(row["colour"], 2), f"{row['worst colour']:+.2f}",
+            spread(row["colour"], 2), spread(row["tint"], 2), f"{row['worst colour']:+.2f}",
             f"{row['used']:.1%} of {row['codes']}" if "codes" in row else "",
             f"{row['perplexity']:.0f}" if "codes" in row else "", plain(row["seconds"], 2),
         ]  # fmt: skip

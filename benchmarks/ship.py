@@ -33,6 +33,18 @@ def verified(folder):
     return {"what": f"fair CRPS and energy score, adjusted spread over skill, by lead: {found['card']}", **table}
 
 
+def made(path):
+    """What benchmarks/interpolation.py found of frames between two: scores with 95 % intervals, by clip and method."""
+    table = {
+        clip["clip"]: {
+            name: {"seconds": round(row["seconds"], 4), **{s: row["scores"][s] for s in ("PSNR", "SSIM", "EffLite0")}}
+            for name, row in clip["methods"].items()
+        }
+        for clip in json.loads(path.read_text())
+    }
+    return {"what": "every second frame made again: CPU-seconds per frame, PSNR in dB, SSIM, EffLite0", **table}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
@@ -44,6 +56,7 @@ def main():
     parser.add_argument("--licence", required=True)
     parser.add_argument("--note", default="")
     parser.add_argument("--verified", type=Path, help="a folder of `framefill evaluate`, for a model of fields")
+    parser.add_argument("--made", type=Path, help="what benchmarks/interpolation.py --json wrote")
     parser.add_argument("--clips", type=int, default=50)
     parser.add_argument("--samples", type=int, default=4)
     parser.add_argument("--set", nargs="*", default=[], help="fields of use, not of training, such as calls=2")
@@ -71,6 +84,8 @@ def main():
             f"{words.samples} samples each",
             **scores(framefill.load(target), source, clips=words.clips, samples=words.samples),
         }
+    if words.made:
+        about["scores"] = made(words.made)
     if words.verified:
         about["scores"] = verified(words.verified)
     checkpoint.write(target, halves, dataclasses.replace(card, about=about))

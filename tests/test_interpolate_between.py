@@ -122,7 +122,7 @@ class Noisy:
         return rng.normal((len(times), *frames.shape[1:])) / 4
 
 
-def test_a_gap_is_the_same_wherever_the_work_begins_and_however_many_samples_there_are(monkeypatch):
+def test_a_gap_is_the_same_wherever_the_work_begins_and_however_many_samples_there_are():
     film = known(*[False] * 6)
     drawing = Drawing(Noisy(), Hold(), samples=3, seed=5)
     whole = [one.pixels() for one in drawing.stream(film)]
@@ -131,6 +131,7 @@ def test_a_gap_is_the_same_wherever_the_work_begins_and_however_many_samples_the
     alone = [one.pixels() for one in Drawing(Noisy(), Hold(), samples=1, seed=5).stream(film)]
     assert all((a[0] == b[0]).all() for a, b in zip(alone, whole, strict=True))
     assert (whole[1][0] != whole[1][1]).any()
+    assert (whole[1][0] != whole[3][0]).any()  # every gap has noise of its own
     assert all((frame == film[i].pixels).all() for i, frame in enumerate(whole[::2]))
 
 

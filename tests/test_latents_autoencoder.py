@@ -1,6 +1,7 @@
 """The contract of autoencoders: published sizes, statistics, closed forms, an adversary that keeps to itself."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -406,3 +407,27 @@ def test_a_share_that_leaves_no_picture_for_the_codebook_is_refused():
     for share in (-0.1, 1.0):
         with pytest.raises(BadInput, match=r"give one in \[0, 1\)"):
             VQGAN(SMALL, codes=4, bypass=share)
+
+
+# ---- colours go straight -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [lambda layout: VQGAN(layout, codes=64), KLVAE])
+def test_untrained_colours_that_go_straight_come_back(kind):
+    """The networks add nothing yet: what comes back are the means of what a latent covers, read linearly between."""
+    model = kind(replace(SMALL, latent_channels=4, straight=True)).eval()
+    x = torch.rand(2, 3, 16, 24, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    means = nn.functional.avg_pool2d(x, 2)
+    if isinstance(model, VQGAN):
+        with torch.no_grad():
+            model.quantiser.codebook[: 12 * 4] = nn.functional.pad(means[0].flatten(1).T, (0, 1))[: 12 * 4]
+            x, means = x[:1, :, :8, :24], means[:1, :, :4, :12]
+    made = model.decode(model.encode(x))
+    torch.testing.assert_close(
+        made, nn.functional.interpolate(means, scale_factor=2, mode="bilinear"), atol=1e-5, rtol=0
+    )
+
+
+def test_too_few_latent_channels_for_colours_to_go_straight():
+    with pytest.raises(BadInput, match="colours need 3 latent channels to go straight, got 2"):
+        VQGAN(replace(SMALL, latent_channels=2, straight=True), codes=4)

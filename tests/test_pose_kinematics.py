@@ -131,7 +131,7 @@ def test_hierarchy_questions():
     assert [jump.tolist() for jump in skeleton.jumps] == [[2, 3, 1, 3], [1, 3, 3, 3]]
     assert skeleton.above(0) == [2, 1]
     assert skeleton.children(2) == [0]
-    assert skeleton.carries().tolist() == [[False, True, True], [False] * 3, [False, True, False]]
+    assert skeleton.carries.tolist() == [[False, True, True], [False] * 3, [False, True, False]]
     assert skeleton.index("elbow") == 2
     assert skeleton.renamed({"hand": "wrist"}).names == ("wrist", "shoulder", "elbow")
 

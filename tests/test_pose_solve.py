@@ -3,15 +3,17 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from framefill.errors import BadInput
 from framefill.metrics import pose as metrics
-from framefill.pose import deepmimic, kinematics, rotations, solve
+from framefill.pose import deepmimic, kinematics, rotations, solve, turning
 from framefill.pose.effectors import Look, Place, Turn
 from framefill.pose.human import human
 from framefill.pose.limits import Habit, Limits
+from framefill.pose.problem import Problem
 
 SHARED = Path(__file__).resolve().parents[2] / "shared/data/deepmimic_humanoid.npz"
 RNG = torch.Generator().manual_seed(6)
@@ -40,28 +42,26 @@ def test_the_jacobian_is_the_derivative():
         *places(positions + 0.1, "left_wrist right_foot"),
         Turn("left_elbow", turned[:, 3]),
     ]
-    problem = solve._Problem(BODY, tuple(handles), None, None, None)
+    problem = Problem(BODY, tuple(handles), None, None, None)
     local, _, _ = posed(2)
-    problem.local = local
+    problem.local = local.numpy()
     state = problem.start()
-    own = state.turned.index_select(1, problem.above) @ state.bend.mT.flatten(1, 2)[:, problem.column, :, None]
-    axes = torch.cat([torch.eye(3).double().expand(2, 3, 3), own[..., 0]], 1)
-    found = problem.targets.jacobian(state.positions, state.turned, axes, state.positions[:, problem.pivot])
+    found = problem.targets.jacobian(state.positions, state.turned, *problem.axes(state))
     step = 1e-6
     for variable in [*range(9), *range(9, found.shape[1], 5)]:
         ends = []
         for sign in (1, -1):
-            change = torch.zeros(found.shape[1], dtype=torch.float64)
+            change = np.zeros(found.shape[1])
             change[variable] = sign * step
-            turn = rotations.from_axis_angle(change[3:6]) @ state.local[:, 0]
+            turn = turning.exponential(change[3:6])[0] @ state.local[:, 0]
             ends.append(problem.state(state.x + change[6:], turn, state.place + change[:3]).residual)
-        torch.testing.assert_close(found[:, variable], (ends[0] - ends[1]) / (2 * step), atol=2e-5, rtol=0)
+        np.testing.assert_allclose(found[:, variable], (ends[0] - ends[1]) / (2 * step), atol=2e-5, rtol=0)
 
 
 @pytest.mark.parametrize("size", [0.0, 1e-5, 0.3, 2.0])
 def test_the_exponential_and_its_left_jacobian(size):
     vector = size * torch.nn.functional.normalize(torch.randn(3, generator=RNG, dtype=torch.float64), dim=0)
-    rotation, jacobian = solve._exponential(vector)
+    rotation, jacobian = map(torch.from_numpy, turning.exponential(vector.numpy()))
     torch.testing.assert_close(rotation, torch.linalg.matrix_exp(rotations.cross_matrix(vector)), atol=1e-12, rtol=0)
     small = 1e-6 * torch.randn(3, generator=RNG, dtype=torch.float64)
     turned = torch.linalg.matrix_exp(rotations.cross_matrix(vector + small)) @ rotation.T

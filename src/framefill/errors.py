@@ -27,6 +27,10 @@ class CheckpointError(BadInput):
     """A model file that is damaged, foreign, or newer than this framefill."""
 
 
+class CodecError(BadInput):
+    """A compressed file that is damaged, foreign, too new, over a limit, or made with a model that is not here."""
+
+
 class NotInstalled(BadInput):
     """Something optional that the work needs is not on this machine; the message has the command that installs it."""
 

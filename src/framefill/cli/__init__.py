@@ -53,7 +53,7 @@ def _leave_in_time(seconds: float = 5.0) -> None:
 def _run(words: list[str]) -> None:
     import tyro
 
-    from framefill.cli import convert, emulate, evaluate, inspect, interpolate, training, video
+    from framefill.cli import convert, emulate, evaluate, inspect, interpolate, pose, training, video
 
     verbs: dict[str, Callable[..., Any]] = {
         "predict": video.predict,
@@ -61,6 +61,7 @@ def _run(words: list[str]) -> None:
         "complete": video.complete,
         "generate": video.generate,
         "emulate": emulate.emulate,
+        "pose": pose.pose,
         "evaluate": evaluate.evaluate,
         "train": training.train,
         "convert": convert.convert,
@@ -69,10 +70,13 @@ def _run(words: list[str]) -> None:
         "recipes": inspect.recipes,
         "doctor": inspect.doctor,
     }
+    prog, about = "framefill", "Give framefill the frames you have; it fills in the ones you don't."
+    if words[:1] == ["pose"]:
+        verbs, words, prog, about = pose.verbs(), words[1:], "framefill pose", pose.ABOUT
     tyro.extras.subcommand_cli_from_dict(
         verbs,
-        prog="framefill",
-        description="Give framefill the frames you have; it fills in the ones you don't.",
+        prog=prog,
+        description=about,
         args=words,
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
     )

@@ -108,4 +108,4 @@ def _loaded(options: "Interpolation", name: str) -> "Between":
     maker: Any = checkpoint.load(name, device=choose(options.device))
     if not callable(maker) or not hasattr(maker, "context"):
         raise BadInput(f"{name} is not a model of frames between two; `framefill info {name}` says what it is")
-    return replace(maker, network=Tiled(maker.network)) if isinstance(maker, Balanced) else maker
+    return replace(maker, model=Tiled(maker.model)) if isinstance(maker, Balanced) else maker

@@ -4,6 +4,9 @@
 
 mean and std, one per latent channel, are parameters without gradient: they follow the latents during training, can be
 measured exactly afterwards, and travel with the weights. A diffusion model over z therefore always sees variance 1.
+On request (`straight`) colours go a straight way: their means over what one latent covers are added to the first
+latent channels, and those, read linearly between, to the picture. The networks then only add what is finer, and
+group norms, which forget how bright a picture is, cannot tint it.
 Latents have no range, so nothing may clip them: clipping them to [-1, 1] is what tinted the pictures of seed 004.
 """
 
@@ -12,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from framefill.arrays import Rng
@@ -30,7 +34,8 @@ class Layout:
     """Shapes of encoder and decoder, as `nets.autoencoder` takes them; by default f8 of latent diffusion.
 
     `channels` of the pictures, `latent_channels` of the latents, `hidden` between the networks and the 1x1
-    convolutions around the latents (0: as many as the latents have).
+    convolutions around the latents (0: as many as the latents have). `straight` as in the module, for which latents
+    need as many channels as pictures.
     """
 
     channels: int = 3
@@ -41,6 +46,7 @@ class Layout:
     blocks: int = 2
     attention: tuple[bool, ...] = (False, False, False, True)
     groups: int = 32
+    straight: bool = False
 
     def encoder(self, outputs: int) -> Encoder:
         """The encoder, freshly initialised."""
@@ -65,12 +71,20 @@ class Autoencoder(nn.Module, ABC):
         hidden = layout.hidden or layout.latent_channels
         if min(layout.latent_channels, hidden) < 1:
             raise BadInput(f"latents need 1 channel or more, got {layout.latent_channels} beside {hidden}")
+        if layout.straight and layout.latent_channels < layout.channels:
+            raise BadInput(
+                f"colours need {layout.channels} latent channels to go straight, got {layout.latent_channels}; give "
+                "more, or straight=false"
+            )
         self.layout = layout
         self.encoder, self.decoder = layout.encoder(per_latent * hidden), layout.decoder(hidden)
         self.to_latent = conv(per_latent * hidden, per_latent * layout.latent_channels, 1)
         self.from_latent = conv(layout.latent_channels, hidden, 1)
         start = torch.tensor([[0.0], [1.0]]).expand(2, layout.latent_channels).clone()
         self.moments = nn.Parameter(start, requires_grad=False)
+        if layout.straight:  # the networks begin with nothing to add
+            nn.init.zeros_(self.to_latent.weight)
+            nn.init.zeros_(self.decoder.head.weight)
 
     @property
     def stride(self) -> int:
@@ -149,7 +163,13 @@ class Autoencoder(nn.Module, ABC):
             self.moments.lerp_(seen, FOLLOW)
 
     def _code(self, x: Tensor) -> Tensor:
-        return self.to_latent(self.encoder(x))
+        z: Tensor = self.to_latent(self.encoder(x))
+        if self.layout.straight:
+            z = z + F.pad(F.avg_pool2d(x, self.stride), (0, 0, 0, 0, 0, z.shape[1] - x.shape[1]))
+        return z
 
     def _picture(self, z: Tensor) -> Tensor:
-        return self.decoder(self.from_latent(z))
+        made: Tensor = self.decoder(self.from_latent(z))
+        if self.layout.straight:
+            made = made + F.interpolate(z[:, : made.shape[1]], scale_factor=self.stride, mode="bilinear")
+        return made

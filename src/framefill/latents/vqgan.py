@@ -51,7 +51,7 @@ class VQGAN(Autoencoder):
             self._follow(z)
         if self.training and self.bypass:
             codes = torch.where(rng.uniform((1, 1, 1), z) < self.bypass, z.to(codes.dtype), codes)
-        return self.decoder(self.from_latent(codes)), found.penalty
+        return super()._picture(codes), found.penalty
 
     def notes(self) -> dict[str, float]:
         """Perplexity and use of the codebook."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from framefill.errors import BadInput
-from framefill.pose import rotations
+from framefill.pose.turning import logarithm
 
 WIDEST = 3.0  # radians: axis-angle vectors are unique below pi
 
@@ -45,7 +45,7 @@ class Limits:
     @classmethod
     def of(cls, local: Tensor, *, margin: float = 0.1) -> "Limits":
         """The range of rotations (N, J, 3, 3) that were seen, and a margin where there was any movement."""
-        vectors = rotations.to_axis_angle(local.double())
+        vectors = _vectors(local)
         low, high = vectors.amin(0), vectors.amax(0)
         moves = high - low > 1e-3
         low = torch.where(moves, low - margin, low).clamp(-WIDEST, WIDEST)
@@ -72,14 +72,19 @@ class Habit:
         """Stay near a pose (J, 3, 3), or one for each of a batch, within about `spread` radians in every joint."""
         if not 0 < spread < float("inf"):
             raise BadInput(f"a habit with a spread of {spread} radians; give more than 0")
-        mean = rotations.to_axis_angle(local.double()).flatten(-2)
+        mean = _vectors(local).flatten(-2)
         return cls(mean, torch.eye(mean.shape[-1], dtype=torch.float64) / spread)
 
     @classmethod
     def of(cls, local: Tensor, *, floor: float = 0.1) -> "Habit":
         """Fitted to poses (N, J, 3, 3); `floor`, in radians, is added to the spread in every direction."""
-        vectors = rotations.to_axis_angle(local.double()).flatten(1)
+        vectors = _vectors(local).flatten(1)
         mean = vectors.mean(0)
         covariance = (vectors - mean).T @ (vectors - mean) / len(vectors)
         covariance = covariance + floor**2 * torch.eye(len(mean), dtype=torch.float64)
         return cls(mean, torch.linalg.inv(torch.linalg.cholesky(covariance)))
+
+
+def _vectors(local: Tensor) -> Tensor:
+    """Axis times angle (..., 3), float64, of rotations (..., 3, 3)."""
+    return torch.from_numpy(logarithm(local.double().numpy()))

@@ -66,6 +66,7 @@ class Skeleton:
             found.append(joint)
         return found
 
+    @cached_property
     def carries(self) -> Tensor:
         """Bool (J, J): whether turning joint j (column) moves joint i (row), that is, j is above i."""
         mask = torch.zeros(len(self), len(self), dtype=torch.bool)

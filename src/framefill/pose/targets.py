@@ -6,15 +6,15 @@ w x u. A place is one point, a rotation three directions (its columns), a look o
 
 from collections.abc import Sequence
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from framefill.errors import BadInput
-from framefill.pose import rotations
 from framefill.pose.effectors import Effector, Look, Place, Turn
 from framefill.pose.skeleton import Skeleton
+from framefill.pose.turning import IDENTITY, Floats, angle, cross, cross_matrix, unit
 
-IDENTITY = torch.eye(3, dtype=torch.float64)
 CLOSEST = 1e-3  # metres: a target nearer than this gives no stable direction
 
 
@@ -29,92 +29,97 @@ class Targets:
         kinds = (Place, Turn, Look)
         self.effectors = tuple(e for kind in kinds for e in effectors if isinstance(e, kind))
         self.counts = [sum(isinstance(e, kind) for e in effectors) for kind in kinds]
-        joints = torch.tensor([skeleton.index(e.joint) for e in self.effectors])
-        self.places, self.turns, self.looks = joints.split(self.counts)
+        joints = np.array([skeleton.index(e.joint) for e in self.effectors], dtype=np.int64)
+        self.places, self.turns, self.looks = np.split(joints, np.cumsum(self.counts)[:2])
         stacked = [_stack([e.target for e in effectors if isinstance(e, kind)], batch, kind) for kind in kinds]
         self.place, self.turn, self.look = stacked
-        looks = [e.axis.double() for e in effectors if isinstance(e, Look)]
-        self.axis = _unit(torch.stack(looks)) if looks else torch.zeros(0, 3, dtype=torch.float64)
-        tolerance = torch.tensor([e.tolerance for e in self.effectors], dtype=torch.float64)
-        sizes = torch.tensor([3 if isinstance(e, Place) else 9 if isinstance(e, Turn) else 3 for e in self.effectors])
-        self.tolerance = tolerance.repeat_interleave(sizes)
+        looks = [e.axis.double().numpy() for e in effectors if isinstance(e, Look)]
+        self.axis = unit(np.stack(looks)) if looks else np.zeros((0, 3))
+        sizes = [9 if isinstance(e, Turn) else 3 for e in self.effectors]
+        self.tolerance = np.repeat([float(e.tolerance) for e in self.effectors], sizes)
 
-    def bind(self, skeleton: Skeleton, pivots: Tensor) -> None:
-        """Say which joint (V,) each angular variable turns; the masks say what it moves or turns along."""
-        carries = skeleton.carries()
-        turns = (carries | torch.eye(len(skeleton), dtype=torch.bool)).double()[:, pivots, None]
-        moves = carries.double()[:, pivots, None]
-        self._place_moves, self._look_moves = moves[self.places], moves[self.looks]
-        self._turn_turns, self._look_turns = turns[self.turns][:, None], turns[self.looks]
+    def bind(self, skeleton: Skeleton, pivots: NDArray[np.int64]) -> None:
+        """Say which joint (V,) each angular variable turns; the masks (V, 1, E) say what it moves or turns along."""
+        carries = skeleton.carries.numpy()
+        moves = carries[:, pivots].T[:, None].astype(np.float64)
+        turns = (carries | np.eye(len(skeleton), dtype=bool))[:, pivots].T[:, None].astype(np.float64)
+        self._follow_root = np.tile(IDENTITY, self.counts[0])
+        self._place_moves, self._look_moves = moves[..., self.places], moves[..., self.looks]
+        self._turn_turns, self._look_turns = turns[..., np.repeat(self.turns, 3)], turns[..., self.looks]
 
-    def residual(self, positions: Tensor, turned: Tensor) -> Tensor:
+    def residual(self, positions: Floats, turned: Floats) -> Floats:
         """(B, R) of a pose, unweighted."""
-        rows = [(positions[:, self.places] - self.place).flatten(1)]
+        batch = len(positions)
+        rows = [(positions[:, self.places] - self.place).reshape(batch, -1)]
         if self.counts[1]:
-            rows.append((turned[:, self.turns] - self.turn).mT.flatten(1) / 2**0.5)
+            rows.append((turned[:, self.turns] - self.turn).swapaxes(-1, -2).reshape(batch, -1) / 2**0.5)
         if self.counts[2]:
-            rows.append((self._sight(turned) - _unit(self.look - positions[:, self.looks])).flatten(1))
-        return torch.cat(rows, 1) if len(rows) > 1 else rows[0]
+            missed = self._sight(turned) - unit(self.look - positions[:, self.looks])
+            rows.append(missed.reshape(batch, -1))
+        return np.concatenate(rows, 1) if len(rows) > 1 else rows[0]
 
-    def jacobian(self, positions: Tensor, turned: Tensor, axes: Tensor, pivots: Tensor) -> Tensor:
+    def jacobian(self, positions: Floats, turned: Floats, axes: Floats, pivots: Floats) -> Floats:
         """(B, 3 + V, R): by the root's place, then by turns about axes (B, V, 3) through pivots (B, V, 3)."""
-        parts = [self._of_places(positions, axes, pivots)]
+        across, lever = cross_matrix(axes), cross(axes, pivots)[..., None]
+        parts = [self._of_places(positions, across, lever)]
         if self.counts[1]:
-            columns = turned[:, self.turns].mT[:, :, :, None] / 2**0.5  # (B, E, 3, 1, 3)
-            swept = torch.linalg.cross(axes[:, None, None], columns) * self._turn_turns
-            swept = swept.permute(0, 3, 1, 2, 4).flatten(2)
-            parts.append(torch.cat([torch.zeros_like(swept[:, :3]), swept], 1))
+            columns = turned[:, self.turns].transpose(0, 2, 1, 3).reshape(len(axes), 1, 3, -1) / 2**0.5
+            parts.append(_with_root(across @ columns * self._turn_turns))
         if self.counts[2]:
-            parts.append(self._of_looks(positions, turned, axes, pivots))
-        return torch.cat(parts, 2) if len(parts) > 1 else parts[0]
+            parts.append(self._of_looks(positions, turned, across, lever))
+        return np.concatenate(parts, 2) if len(parts) > 1 else parts[0]
 
-    def _of_places(self, positions: Tensor, axes: Tensor, pivots: Tensor) -> Tensor:
-        arms = positions[:, self.places, None] - pivots[:, None]
-        moved = torch.linalg.cross(axes[:, None], arms) * self._place_moves
-        with_root = IDENTITY.expand(len(positions), self.counts[0], 3, 3)
-        return torch.cat([with_root, moved], 2).transpose(1, 2).flatten(2)
+    def _of_places(self, positions: Floats, across: Floats, lever: Floats) -> Floats:
+        points = positions[:, None, self.places].swapaxes(-1, -2)
+        found = _with_root((across @ points - lever) * self._place_moves)
+        found[:, :3] = self._follow_root
+        return found
 
-    def _of_looks(self, positions: Tensor, turned: Tensor, axes: Tensor, pivots: Tensor) -> Tensor:
+    def _of_looks(self, positions: Floats, turned: Floats, across: Floats, lever: Floats) -> Floats:
         here = positions[:, self.looks]
-        swept = torch.linalg.cross(axes[:, None], self._sight(turned)[:, :, None]) * self._look_turns
-        moved = torch.linalg.cross(axes[:, None], here[:, :, None] - pivots[:, None]) * self._look_moves
-        flat = _flat(self.look - here)
-        return torch.cat([flat, swept + moved @ flat], 2).transpose(1, 2).flatten(2)  # flat is symmetric
+        swept = across @ self._sight(turned)[:, None].swapaxes(-1, -2) * self._look_turns
+        moved = (across @ here[:, None].swapaxes(-1, -2) - lever) * self._look_moves  # (B, V, 3, E)
+        flat = _flat(self.look - here)  # (B, E, 3, 3), symmetric
+        found = _with_root(swept + (flat[:, None] @ moved.swapaxes(-1, -2)[..., None])[..., 0].swapaxes(-1, -2))
+        found[:, :3] = flat.transpose(0, 2, 1, 3).reshape(len(here), 3, -1)
+        return found
 
-    def _sight(self, turned: Tensor) -> Tensor:
+    def _sight(self, turned: Floats) -> Floats:
         return (turned[:, self.looks] @ self.axis[:, :, None])[..., 0]
 
-    def misses(self, positions: Tensor, turned: Tensor) -> Tensor:
+    def misses(self, positions: Floats, turned: Floats) -> Floats:
         """(B, E) in the order in which the handles were given: metres for places, radians for the others."""
-        goal, look = _unit(self.look - positions[:, self.looks]), self._sight(turned)
-        found = torch.cat(
-            [
-                (positions[:, self.places] - self.place).norm(dim=-1),
-                rotations.angle(turned[:, self.turns], self.turn),
-                torch.atan2(torch.linalg.cross(look, goal).norm(dim=-1), (look * goal).sum(-1)),
-            ],
-            1,
-        )
+        goal, look = unit(self.look - positions[:, self.looks]), self._sight(turned)
+        apart = np.linalg.norm(cross(look, goal), axis=-1)
+        found = [
+            np.linalg.norm(positions[:, self.places] - self.place, axis=-1),
+            angle(turned[:, self.turns], self.turn),
+            np.arctan2(apart, (look * goal).sum(-1)),
+        ]
         places = {id(effector): i for i, effector in enumerate(self.effectors)}
-        return found[:, [places[id(effector)] for effector in self.given]]
+        return np.concatenate(found, 1)[:, [places[id(effector)] for effector in self.given]]
 
 
-def _stack(targets: list[Tensor], batch: int, kind: type) -> Tensor:
+def _with_root(swept: Floats) -> Floats:
+    """Columns (B, V, 3, n) as rows of residuals (B, 3 + V, 3 n), after three rows of zeros."""
+    batch, variables, _, points = swept.shape
+    found = np.zeros((batch, 3 + variables, 3 * points))
+    found[:, 3:] = swept.swapaxes(-1, -2).reshape(batch, variables, -1)
+    return found
+
+
+def _stack(targets: list[Tensor], batch: int, kind: type) -> Floats:
     shape = (3, 3) if kind is Turn else (3,)
     if not targets:
-        return torch.zeros(batch, 0, *shape, dtype=torch.float64)
+        return np.zeros((batch, 0, *shape))
     sizes = sorted({len(t) for t in targets if t.ndim > len(shape)} - {1, batch})
     if sizes:
         raise BadInput(f"targets for {sizes[0]} poses in a batch of {batch}; give the same number everywhere")
-    return torch.stack([target.double().expand(batch, *shape) for target in targets], 1)
+    return np.stack([target.double().expand(batch, *shape).numpy() for target in targets], 1)
 
 
-def _unit(vector: Tensor) -> Tensor:
-    return vector / vector.norm(dim=-1, keepdim=True).clamp_min(rotations.SMALLEST)
-
-
-def _flat(vector: Tensor) -> Tensor:
+def _flat(vector: Floats) -> Floats:
     """The derivative (..., 3, 3) of -unit(target - p) by p: (I - u u') / |target - p|."""
-    size = vector.norm(dim=-1)[..., None, None].clamp_min(CLOSEST)
-    unit = _unit(vector)
-    return (IDENTITY - unit[..., :, None] * unit[..., None, :]) / size
+    size = np.maximum(np.linalg.norm(vector, axis=-1), CLOSEST)[..., None, None]
+    direction = unit(vector)
+    return (IDENTITY - direction[..., :, None] * direction[..., None, :]) / size

@@ -41,7 +41,7 @@ class Autoencoder:
     """Every hyperparameter of an autoencoder and its training; the defaults are latent diffusion's f8 with 16384 codes.
 
     `codes` is the size of the codebook, 0 for Gaussian latents with a KL of weight `kl`. `patience` as in `Quantiser`,
-    `bypass` as in `VQGAN`.
+    `bypass` as in `VQGAN`, `straight` as in latents/autoencoder.py.
     Pictures are cut to the size; with `kept` they are kept as squares of so many pixels, and training sees pieces of
     them, half of those with mixed channels if `recolour`, see `Crops`. `perceptual`, `colour` (of the error of local
     means) and `adversary` are weights, 0 for none. `lpips` is a TorchScript file (see `distance_file`).
@@ -66,6 +66,7 @@ class Autoencoder:
     blocks: int = 2
     attention: tuple[bool, ...] = (False, False, False, True)
     groups: int = 32
+    straight: bool = False
     # loss
     perceptual: float = 1.0
     colour: float = 0.0
@@ -88,7 +89,7 @@ class Autoencoder:
         """The shapes of encoder and decoder."""
         return Layout(
             self.channels, self.latent_channels, 0, self.features, self.multipliers, self.blocks, self.attention,
-            self.groups,
+            self.groups, self.straight,
         )  # fmt: skip
 
     def network(self) -> Network:
@@ -174,16 +175,13 @@ TINY = replace(
     adversary_start=1500, judge_features=16, batch_size=16, learning_rate=2e-3, warmup=100, cooldown=0.4, ema=0.998,
     steps=3000,
 )  # fmt: skip
-# Ours too: photographs, a few hundred of them. Brightness is learned in minutes and colour late, so its error weighs
-# more than how things look. docs/latents.md says what was trained of these, and how far.
+# Ours too: photographs, a few hundred of them. docs/latents.md says how far these were trained.
 PHOTOS8 = replace(
-    TINY, height=80, width=80, kept=256, recolour=True, codes=512, patience=25, bypass=0.25, multipliers=(1, 2, 4, 6),
-    attention=(F,) * 4, perceptual=0.2, colour=5.0, adversary=0.4, adversary_start=4500, batch_size=6,
-    learning_rate=1.5e-3, cooldown=0.3, steps=6000,
+    TINY, height=80, width=80, kept=256, recolour=True, straight=True, codes=1024, patience=25,
+    multipliers=(1, 2, 4, 6), attention=(F,) * 4, perceptual=0.1, colour=1.0, adversary=0.2, adversary_start=1400,
+    batch_size=6, learning_rate=1.5e-3, cooldown=0.4, steps=1800,
 )  # fmt: skip
-PHOTOS4 = replace(
-    PHOTOS8, height=64, width=64, codes=1024, latent_channels=3, multipliers=(1, 2, 5), attention=(F,) * 3
-)
+PHOTOS4 = replace(PHOTOS8, height=64, width=64, latent_channels=3, multipliers=(1, 2, 5), attention=(F,) * 3)
 PHOTOS16 = replace(
     PHOTOS8, height=128, width=128, latent_channels=8, multipliers=(1, 2, 3, 4, 6), attention=(F,) * 5, batch_size=4
 )

@@ -76,7 +76,7 @@ class Interpolation:
 
     def product(self, model: nn.Module, *, card: Any = None, device: str = "cpu") -> Balanced:
         """The trained network as what makes frames between two."""
-        return Balanced(model.eval(), device)
+        return Balanced(model.eval(), device, card=card)
 
     def suited(self, data: str | Path) -> "Interpolation":
         """The recipe for `data`: this one, frames are cut to its size."""

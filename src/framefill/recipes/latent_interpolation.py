@@ -144,9 +144,9 @@ class LatentInterpolation:
         missing = [name for name in CODER if name not in fields]
         if missing:
             raise BadInput(f"the run to begin from has no {missing[0]}; give one of the recipe autoencoder with --from")
-        found = {here: fields[there] for there, here in CODER.items()}
-        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in found.items()}
-        return replace(self, **values)
+        found = [(here, fields[there]) for there, here in CODER.items()]
+        changes: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in found}
+        return replace(self, **changes)
 
     def taken(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """The autoencoder's weights, which may be beside those of its adversary."""

@@ -119,16 +119,16 @@ def _animation(out: _Writer, motion: Motion) -> dict[str, Any]:
     return {"samplers": samplers, "channels": channels}
 
 
-def read(path: Path) -> Motion:
+def read(path: Path, *, still: bool = False) -> Motion:
     """The joints of the first skin with the first animation (one still frame without any), float64.
 
-    Frames are those of the animation, evenly spaced. Raises MediaError for a file that is damaged, is no binary glTF,
-    or holds what framefill's joints cannot do (scaled or sheared joints, joints moved by the animation); BadInput for
-    hierarchies that are refused.
+    still: the one frame in which the nodes stand, whatever the animation does; else frames are those of the animation,
+    evenly spaced. Raises MediaError for a file that is damaged, is no binary glTF, or holds what framefill's joints
+    cannot do (scaled or sheared joints, joints moved by the animation); BadInput for hierarchies that are refused.
     """
     try:
         content, data = _chunks(path)
-        return _motion(_Reader(content, data))
+        return _motion(_Reader(content | {"animations": []} if still else content, data))
     except OSError as error:
         raise MediaError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError, OverflowError) as error:

@@ -6,7 +6,7 @@ all, for cuts), and the latent diffusion of recipes/latent_interpolation.py.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -51,11 +51,12 @@ class Fast:
 
 @dataclass(frozen=True)
 class Balanced:
-    """What `Fast` makes, repaired by a network in one call; colour or grey. One answer only."""
+    """What `Fast` makes, repaired by the network `model` in one call; colour or grey. One answer only."""
 
-    network: nn.Module
+    model: nn.Module
     device: str = "cpu"
     context: int = 1
+    card: Any = None
 
     def __call__(self, frames: Tensor, times: Sequence[float], rng: Rng) -> Tensor:
         """As in `Between`."""
@@ -69,7 +70,7 @@ class Balanced:
         """The frame (1, C, H, W) at one time."""
         views = (torch.from_numpy(view)[None].to(self.device) for view in seen(motion, motion.guesses(time), time))
         with torch.inference_mode(), torch.autocast(kind := self.device.split(":")[0], enabled=bf16_pays(kind)):
-            return self.network(*views)
+            return self.model(*views)
 
 
 def in_colour(frames: Tensor) -> Tensor:

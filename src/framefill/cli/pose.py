@@ -1,0 +1,163 @@
+"""The verbs of `framefill pose`, and what they can be told; the work is in `framefill.pose`."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from framefill.errors import BadInput
+
+if TYPE_CHECKING:
+    from framefill.pose.characters import Character
+    from framefill.pose.effectors import Effector
+    from framefill.pose.motion import Motion
+    from framefill.pose.solve import Solution
+
+
+@dataclass(frozen=True)
+class Who:
+    """Whose pose it is."""
+
+    character: Annotated[Path | None, tyro.conf.arg(aliases=["-c"])] = None
+    """A .bvh or .glb skeleton, or SMPL's .npz; by default framefill's own body."""
+    shape: str = ""
+    """Up to ten numbers, such as 1,0,-0.5: the body's shape in standard deviations."""
+    gender: Literal["neutral", "female", "male"] = "neutral"
+    """Which body."""
+
+    def load(self) -> "Character":
+        """The character."""
+        from framefill.pose import characters
+
+        return characters.load(self.character, numbers(self.shape, "--shape"), self.gender)
+
+
+@dataclass(frozen=True)
+class Out:
+    """Where results go."""
+
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
+    """A file: .bvh, .glb, .npz (AMASS's layout), .json, or .png (a picture from two sides)."""
+    overwrite: Annotated[bool, tyro.conf.arg(aliases=["-y"])] = False
+    """Replace a result that is already there."""
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
+    """Print one JSON object."""
+
+    def tell(self, character: "Character", motion: "Motion", about: dict[str, Any], handles: Any = ()) -> None:
+        """Writes the motion where it is wanted and prints what was found."""
+        from framefill.pose import results
+
+        if self.output is not None:
+            results.write(self.output, character, motion, handles)
+            about = about | {"output": str(self.output)}
+        if self.as_json:
+            print(json.dumps(about | results.described(motion)))
+        elif self.output is not None:
+            print(self.output)
+
+    def check(self, character: "Character") -> None:
+        """BadInput before any work is done for what cannot be written."""
+        from framefill.pose import results
+
+        results.check(self.output, character, replace=self.overwrite)
+
+
+ABOUT = "The whole body from a few handles, on anyone's character. Metres, radians, y up."
+LIFTED = 0.2  # metres by which feet that nobody asked for may move
+Whose = Annotated[Who, tyro.conf.arg(name="")]
+To = Annotated[Out, tyro.conf.arg(name="")]
+
+
+def numbers(text: str, option: str) -> list[float]:
+    """Numbers as a user writes them, parted by commas."""
+    try:
+        return [float(word) for word in text.split(",")] if text.strip() else []
+    except ValueError as error:
+        raise BadInput(
+            f"cannot read {option} {text[:60]!r}; write numbers parted by commas, such as 1,0,-0.5"
+        ) from error
+
+
+def solve(
+    *,
+    effector: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(aliases=["-e"])] = (),
+    handles: Annotated[Path | None, tyro.conf.arg(metavar="CSV")] = None,
+    floating: bool = False,
+    nearest: bool = False,
+    who: Whose = Who(),
+    out: To = Out(),
+) -> None:
+    """The whole pose from a few handles.
+
+    Args:
+        effector: A handle, as often as you like: JOINT=X,Y,Z in metres, y up; JOINT:rotation=X,Y,Z (axis times angle);
+            JOINT:look-at=X,Y,Z; JOINT=pin; ~TOLERANCE behind it; several targets, parted by semicolons, make as many
+            poses.
+        handles: A table of handles: kind,joint,x,y,z,axis_x,axis_y,axis_z,tolerance.
+        floating: Let the feet go; otherwise they stand unless a handle is on pelvis, legs or feet.
+        nearest: Take the nearest pose where handles cannot be met, instead of refusing.
+    """
+    character = who.load()
+    out.check(character)
+    wanted = _handles(character, effector, handles)
+    found = character.solve(wanted if floating else character.standing(wanted))
+    _judge(found, len(wanted), nearest)
+    from framefill.pose import results
+    from framefill.pose.effectors import Place
+
+    misses = [results.missed(found, sample) for sample in range(len(found.root))]
+    about = {"handles": [rows[: len(wanted)] for rows in misses], "steps": found.steps}
+    if not out.as_json and out.output is None:
+        _table(character, found)
+    out.tell(character, character.motion(found), about, [e.target for e in wanted if isinstance(e, Place)])
+
+
+def _handles(character: "Character", words: tuple[str, ...], table: Path | None) -> "list[Effector]":
+    from dataclasses import replace
+
+    from framefill.pose import wishes
+    from framefill.pose.files import handles
+
+    found = [wishes.read(text, character.joint, character.rest) for text in words]
+    if table is not None:
+        found += [replace(handle, joint=character.joint(handle.joint)) for handle in handles.read(table)]
+    if not found:
+        raise BadInput("no handle is given; give --effector left_wrist=0.4,1.1,0.2, or --handles FILE.csv")
+    return found
+
+
+def _judge(found: "Solution", asked: int, nearest: bool) -> None:
+    """What cannot be met is refused, with how far it got; or only told."""
+    lines = []
+    for sample in range(len(found.root)):
+        where = f"pose {sample + 1}: " if len(found.root) > 1 else ""
+        lines += [where + line for line in found.report(sample, only=asked)]
+        lifted = max(found.misses[sample, asked : asked + 2].tolist(), default=0.0)
+        if lifted > LIFTED:
+            lines.append(
+                f"{where}the feet would move by {1000 * lifted:.0f} mm to meet the handles; or give --floating"
+            )
+    if lines and not nearest:
+        more = f" (and {len(lines) - 3} more)" if len(lines) > 3 else ""
+        raise BadInput("; ".join(lines[:3]) + more + "; or give --nearest to take the nearest pose")
+    for line in lines[:10]:
+        print(f"framefill: {line}", file=sys.stderr)
+
+
+def _table(character: "Character", found: "Solution") -> None:
+    """Where every joint of the first pose is, for people."""
+    print(f"{'joint':24s} {'x':>8s} {'y':>8s} {'z':>8s}  metres")
+    for name, place in zip(character.rig.skeleton.names, found.positions[0].tolist(), strict=True):
+        print(f"{name:24s} " + " ".join(f"{value:8.3f}" for value in place))
+
+
+def verbs() -> dict[str, Any]:
+    """The verbs by name."""
+    return {"solve": solve}
+
+
+def pose() -> None:
+    """The whole body from a few handles: solve, recover, retarget and more; see `framefill pose --help`."""

@@ -1,0 +1,75 @@
+"""The autoregressive prior: token after token, each given those before it, in raster order (VideoGPT, ImageGPT).
+
+      log p(z) = sum_n log p(z_n | z_1..z_{n-1})
+
+The likelihood is exact, and its mean per token is the loss. Sampling keeps the keys and values of what is there, so a
+token costs one pass over one position.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from framefill.arrays import Rng
+from framefill.errors import BadInput
+from framefill.latents.priors.choice import PLAIN, Choice
+from framefill.latents.priors.prior import UNDECIDED, TokenPrior, check_guidance, guided, widened
+from framefill.nets.tokens import CausalTokens, Grid
+
+
+class Autoregressive(TokenPrior):
+    """A prior around `CausalTokens`."""
+
+    network: CausalTokens
+
+    def log_likelihood(self, tokens: Tensor, labels: Tensor | None = None) -> Tensor:
+        """log p(tokens | labels) in nats, exactly: (B,) for tokens (B, T, H, W), the whole grid or its first times."""
+        self.checked(tokens)
+        return self._each(tokens, self.named(labels, len(tokens), tokens)).sum(1)
+
+    def loss(self, tokens: Tensor, labels: Tensor | None, rng: Rng) -> Tensor:
+        """As in `TokenPrior`."""
+        self.checked(tokens)
+        return -self._each(tokens, self.shown(labels, tokens, rng)).mean(1)
+
+    def sample(
+        self,
+        shape: Grid,
+        labels: Tensor | None,
+        rng: Rng,
+        *,
+        choice: Choice = PLAIN,
+        guidance: float = 1.0,
+        start: Tensor | None = None,
+    ) -> Iterator[Tensor]:
+        """As in `TokenPrior`, row after row; `start` (B, n) are tokens that are known, the first n of the raster."""
+        self.fits(shape)
+        both = check_guidance(guidance, labels)
+        count, total = len(rng), shape[0] * shape[1] * shape[2]
+        names = self.named(labels, count, self._place())
+        names = torch.cat([names, torch.full_like(names, self.classes)]) if both else names
+        tokens = torch.full((count, total), UNDECIDED, device=names.device)
+        known = 0 if start is None else self._begun(tokens, start)
+        memories, last = self.network.memories(shape), None
+        for n in range(total):
+            with torch.no_grad():
+                logits = self.network.following(last, names, shape, n, memories)
+            if n >= known:
+                tokens[:, n] = choice.draw(guided(logits, guidance) if both else logits, rng)
+            last = tokens[:, n].repeat(2) if both else tokens[:, n]
+            if (n + 1) % shape[2] == 0:
+                yield tokens.view(count, *shape).clone()
+
+    def _begun(self, tokens: Tensor, start: Tensor) -> int:
+        known = start.shape[-1]
+        if start.shape != (len(tokens), known) or known > tokens.shape[1] or start.is_floating_point():
+            raise BadInput(f"a start is whole numbers ({len(tokens)}, at most {tokens.shape[1]}), got {start.shape}")
+        if known and not 0 <= int(start.min()) <= int(start.max()) < self.vocabulary:
+            raise BadInput(f"a start has tokens below {self.vocabulary}, got {int(start.min())} to {int(start.max())}")
+        tokens[:, :known] = start
+        return known
+
+    def _each(self, tokens: Tensor, names: Tensor) -> Tensor:
+        logits = widened(self.network(tokens, names))
+        return logits.log_softmax(-1).gather(2, tokens.flatten(1)[..., None])[..., 0]

@@ -1,0 +1,108 @@
+"""Whoever is posed: framefill's body of some shape, the user's SMPL body, or the skeleton of a BVH or GLB file.
+
+A character stands at rest with its lowest joint (framefill's and SMPL's bodies: their soles) on the ground, y = 0, and
+has a manner of moving; joints answer to their own names and to their roles, so that `left_wrist` means LeftHand in a
+rig that calls it so.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from framefill.errors import BadInput
+from framefill.pose import habits
+from framefill.pose.body import Body
+from framefill.pose.effectors import Effector, Place, Turn
+from framefill.pose.files import bvh, glb, smpl
+from framefill.pose.human import human
+from framefill.pose.motion import Motion
+from framefill.pose.retarget import Rig
+from framefill.pose.solve import Solution, solve
+
+FEET = ("left_ankle", "right_ankle")
+LOWER = ("pelvis", "hip", "knee", "ankle", "foot")
+STANDING, FLAT = 0.03, 0.2  # metres and radians: how exactly feet stay where nobody asked for them
+
+
+@dataclass(frozen=True)
+class Character:
+    """A rig, where its joints stand at rest (J, 3), and, of bodies with a skin, body, shape and gender."""
+
+    rig: Rig
+    stands: Tensor = field(compare=False)
+    body: Body | None = None
+    shape: tuple[float, ...] = ()
+    gender: str = "neutral"
+
+    @cached_property
+    def manner(self) -> habits.Manner:
+        """What it likes to do and can do: the shipped habit, worn by it."""
+        return habits.worn(self.rig)
+
+    def joint(self, word: str) -> str:
+        """The joint a word means: a name, or a role. Raises BadInput that lists the nearest names."""
+        skeleton = self.rig.skeleton
+        if word not in skeleton.names and word in self.rig.roles:
+            return skeleton.names[self.rig.roles[word]]
+        return skeleton.names[skeleton.index(word)]
+
+    def rest(self, joint: str) -> Tensor:
+        """Where a joint stands at rest (3,)."""
+        return self.stands[self.rig.skeleton.index(joint)]
+
+    def standing(self, effectors: Sequence[Effector]) -> list[Effector]:
+        """The handles, and the feet where they stand if no handle is on pelvis, hips, legs or feet."""
+        names, roles = self.rig.skeleton.names, self.rig.roles
+        lower = {names[joint] for role, joint in roles.items() if role.endswith(LOWER)}
+        if any(effector.joint in lower for effector in effectors):
+            return list(effectors)
+        feet = [names[roles[role]] for role in FEET if role in roles]
+        turned = torch.from_numpy(self.rig.turned)
+        flat = [Turn(foot, turned[self.rig.skeleton.index(foot)], FLAT) for foot in feet]
+        return [*effectors, *(Place(foot, self.rest(foot), STANDING) for foot in feet), *flat]
+
+    def solve(self, effectors: Sequence[Effector], *, start: tuple[Tensor, Tensor] | None = None) -> Solution:
+        """The pose that meets the handles, within this character's limits and near its habit."""
+        manner = self.manner
+        return solve(self.rig.skeleton, effectors, limits=manner.limits, habit=manner.habit, start=start)
+
+    def motion(self, found: Solution, seconds: float = 1 / 30) -> Motion:
+        """What was solved, frame by frame."""
+        return Motion(self.rig.skeleton, found.local, found.root, seconds)
+
+
+def load(path: Path | None, shape: Sequence[float] = (), gender: str = "neutral") -> Character:
+    """framefill's body, or the character in a .bvh, .glb or (SMPL's) .npz file.
+
+    Raises BadInput for another kind of file, or a shape for a skeleton that has none; MediaError for a damaged file.
+    """
+    if path is None or path.suffix.lower() in (".npz", ".pkl"):
+        return wearing(human(gender) if path is None else smpl.read(path), shape, gender)
+    if shape:
+        raise BadInput(f"{path} has no shape to choose; leave --shape out")
+    still = skeleton_of(path)
+    rig = Rig.of(still.skeleton, still.local[0])
+    stands = torch.from_numpy(rig.positions).clone()
+    stands[:, 1] -= stands[:, 1].min()
+    return Character(rig, stands)
+
+
+def wearing(body: Body, shape: Sequence[float] = (), gender: str = "neutral") -> Character:
+    """A body of some shape."""
+    numbers = tuple(float(value) for value in shape)
+    return Character(Rig.of(body.skeleton(numbers)), body.rest(numbers).double(), body, numbers, gender)
+
+
+def skeleton_of(path: Path) -> Motion:
+    """One frame: the skeleton of a .bvh (nothing turned) or .glb (as its nodes stand)."""
+    suffix = path.suffix.lower()
+    if suffix == ".glb":
+        return glb.read(path, still=True)
+    if suffix != ".bvh":
+        raise BadInput(f"{path}: a character comes from .bvh, .glb, or SMPL's .npz; give one of these")
+    skeleton = bvh.read(path).skeleton
+    return Motion(skeleton, torch.eye(3).double().expand(1, len(skeleton), 3, 3), torch.zeros(1, 3).double())

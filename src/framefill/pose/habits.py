@@ -1,0 +1,92 @@
+"""How people stand and move, as it ships: a Gaussian over joint turns, and how far each joint turns, for any skeleton.
+
+Fitted to the training clips of DeepMimic (MIT licence; `benchmarks/pose_habit.py`), worn by framefill's own body, and
+to their mirror images. Another skeleton gets the habit of that body: poses are drawn from the Gaussian, put on it by
+`retarget`, and a Gaussian is fitted again.
+"""
+
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from framefill.pose import retarget
+from framefill.pose.body import NAMES
+from framefill.pose.files import arrays
+from framefill.pose.human import human
+from framefill.pose.limits import Habit, Limits
+from framefill.pose.motion import Motion
+from framefill.pose.retarget import Rig
+from framefill.pose.turning import exponential
+
+SHIPPED = Path(__file__).resolve().parents[1] / "data" / "pose_habit.npz"
+DRAWN, SEED = 600, 0  # poses drawn for another skeleton
+FLOOR, MARGIN = 0.05, 0.15  # radians added to spreads and ranges where a habit is fitted
+SIZES = {"mean": (72,), "factor": (72 * 73 // 2,), "low": (24, 3), "high": (24, 3)}
+
+
+@dataclass(frozen=True)
+class Manner:
+    """What a skeleton likes to do, and what it can do."""
+
+    habit: Habit = field(compare=False)
+    limits: Limits = field(compare=False)
+
+    @classmethod
+    def of(cls, local: Tensor) -> "Manner":
+        """Fitted to rotations (N, J, 3, 3). What never turned keeps its place."""
+        return cls(Habit.of(local, floor=FLOOR), Limits.of(local, margin=MARGIN))
+
+
+@cache
+def manner() -> Manner:
+    """That of framefill's own body, and of SMPL's, whose joints and axes are the same."""
+    found = arrays.read(SHIPPED, SIZES)
+    part = {name: torch.from_numpy(arrays.need(SHIPPED, found, name, shape)) for name, shape in SIZES.items()}
+    factor = torch.zeros(72, 72, dtype=torch.float64)
+    factor[*np.tril_indices(72)] = part["factor"]
+    return Manner(Habit(part["mean"], factor), Limits(part["low"], part["high"]))
+
+
+def write(path: Path, made: Manner) -> None:
+    """The file that ships: single precision, the factor's lower triangle row by row."""
+    factor = made.habit.factor[*np.tril_indices(72)]
+    parts = {"mean": made.habit.mean, "factor": factor, "low": made.limits.low, "high": made.limits.high}
+    with path.open("wb") as file:
+        arrays_of: dict[str, Any] = {name: part.numpy().astype(np.float32) for name, part in parts.items()}
+        np.savez_compressed(file, **arrays_of)
+
+
+def drawn(count: int = DRAWN) -> Tensor:
+    """Poses (count, 24, 3, 3) drawn from the Gaussian within its limits; the same ones every time."""
+    known = manner()
+    noise = np.random.default_rng(SEED).standard_normal((count, 72))
+    vectors = known.habit.mean.numpy() + np.linalg.solve(known.habit.factor.numpy(), noise.T).T
+    inside = vectors.reshape(count, 24, 3).clip(known.limits.low.numpy(), known.limits.high.numpy())
+    inside[:, 0] = 0
+    return torch.from_numpy(exponential(inside)[0])
+
+
+def worn(rig: Rig) -> Manner:
+    """The manner of another skeleton. Raises BadInput where too few joints correspond."""
+    body = human().tree
+    if (rig.skeleton.names, rig.skeleton.parents) == (body.names, body.parents) and np.allclose(rig.local, np.eye(3)):
+        return manner()
+    poses = drawn()
+    motion = Motion(body, poses, torch.zeros(len(poses), 3, dtype=torch.float64))
+    return Manner.of(retarget.carry(motion, Rig.of(body), rig).local)
+
+
+def mirrored(local: Tensor) -> Tensor:
+    """Poses (N, 24, 3, 3) of framefill's body with left and right exchanged: x becomes -x."""
+    swap = {"left": "right", "right": "left"}
+    places = []
+    for name in NAMES:
+        side, _, part = name.partition("_")
+        places.append(NAMES.index(f"{swap[side]}_{part}" if side in swap else name))
+    mirror = torch.diag(torch.tensor([-1.0, 1, 1])).to(local)
+    return mirror @ local[:, places] @ mirror

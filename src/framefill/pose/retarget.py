@@ -1,0 +1,162 @@
+"""A motion worn by another skeleton: joints matched by role, turns carried over in the world, lengths by proportion.
+
+A joint's turn in the world since the rest pose is the source's, after both rest poses face the same way and each limb
+is first brought from its rest direction to the source's (arms that hang, arms stretched out):
+
+    G_target = G_source B_source^-1 Q A B_target      B: turns at rest, Q: facing, A: the limb's direction
+
+What the target has between matched joints of the trunk shares the bend; fingers and the like stay as they are at rest.
+Proportions: the pelvis moves as far as the target's legs are longer, and then feet are put where the source's are in
+that measure, by a few solver steps that stay near: so feet that stand do not slide.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from framefill.errors import BadInput
+from framefill.pose import kinematics
+from framefill.pose.effectors import Place
+from framefill.pose.limits import Habit
+from framefill.pose.motion import Motion
+from framefill.pose.roles import frame, roles
+from framefill.pose.skeleton import Skeleton
+from framefill.pose.solve import solve
+from framefill.pose.turning import Floats, exponential, logarithm, unit
+
+# Bones whose direction at rest differs from rig to rig; wrists and hands turn as forearms do.
+DIRECTIONS = {"shoulder": "elbow", "elbow": "wrist", "hip": "knee", "knee": "ankle"}
+FOLLOWS = {"wrist": "elbow", "hand": "elbow"}
+TRUNK = ("spine3", "neck", "head")
+ENDS = ("left_ankle", "right_ankle")
+SPREAD, STANDS = 0.3, 2e-3  # radians around the carried turns; metres by which feet are put
+LEAST = 5  # roles that two skeletons must share
+
+
+@dataclass(frozen=True)
+class Rig:
+    """A skeleton, how its joints are turned at rest (J, 3, 3), and which joint plays which role."""
+
+    skeleton: Skeleton
+    local: Floats = field(compare=False)
+    roles: dict[str, int] = field(compare=False)
+    positions: Floats = field(compare=False)
+    turned: Floats = field(compare=False)
+
+    @classmethod
+    def of(cls, skeleton: Skeleton, local: Tensor | None = None) -> "Rig":
+        """With joints turned at rest by `local` (J, 3, 3), or not at all."""
+        local = torch.eye(3).double().expand(len(skeleton), 3, 3) if local is None else local.double()
+        root = torch.zeros(3, dtype=torch.float64)
+        positions, turned = kinematics.forward(skeleton, local, root)
+        # roles are told by where joints are at rest, so by the bones as they lie then
+        parents = [max(parent, 0) for parent in skeleton.parents]
+        lying = positions - positions[parents]
+        found = roles(Skeleton(skeleton.names, skeleton.parents, lying))
+        return cls(skeleton, local.numpy(), found, positions.numpy(), turned.numpy())
+
+    def length(self) -> float:
+        """Metres from hip to ankle along the leg; from lowest to highest joint without legs."""
+        way = [f"left_{part}" for part in ("hip", "knee", "ankle")]
+        if not all(role in self.roles for role in way):
+            return float(np.ptp(self.positions[:, 1]))
+        leg = self.positions[[self.roles[role] for role in way]]
+        return float(np.linalg.norm(np.diff(leg, axis=0), axis=1).sum())
+
+
+def retarget(motion: Motion, source: Rig, target: Rig, *, feet: bool = True) -> Motion:
+    """The motion of `source` as the target's, float64; `feet`: put them where the source's are, in proportion.
+
+    Raises BadInput where fewer than five joints correspond.
+    """
+    carried = carry(motion, source, target)
+    ends = [role for role in ENDS if role in source.roles and role in target.roles]
+    if not feet or not ends:
+        return carried
+    scale = target.length() / source.length()
+    there = scale * motion.world()[0].double()
+    names = target.skeleton.names
+    handles = [Place(names[target.roles[role]], there[:, source.roles[role]], STANDS) for role in ends]
+    pelvis = target.roles["pelvis"]
+    handles.append(Place(names[pelvis], carried.world()[0][:, pelvis], 0.03))
+    found = solve(
+        target.skeleton, handles, start=(carried.local, carried.root), habit=Habit.near(carried.local, spread=SPREAD)
+    )
+    return Motion(target.skeleton, found.local, found.root, motion.seconds)
+
+
+def carry(motion: Motion, source: Rig, target: Rig) -> Motion:
+    """Turns alone, in closed form: every pose is a continuous function of the source's."""
+    shared = matched(source, target)
+    face = frame(source.positions, source.roles) @ frame(target.positions, target.roles).T
+    positions, turned = (part.double().numpy() for part in motion.world())
+    since = turned @ source.turned.swapaxes(-1, -2)
+    deltas = {
+        target.roles[role]: since[:, source.roles[role]] @ face @ _aligning(role, source, target, face)
+        for role in shared
+    }
+    world = _spread(target, deltas)
+    local = kinematics.local_from_global(target.skeleton, torch.from_numpy(world))
+    place = torch.from_numpy(positions[:, source.roles["pelvis"]] * (target.length() / source.length()))
+    root = torch.zeros_like(place)
+    reached = kinematics.forward(target.skeleton, local, root)[0][:, target.roles["pelvis"]]
+    return Motion(target.skeleton, local, place - reached, motion.seconds)
+
+
+def matched(source: Rig, target: Rig) -> list[str]:
+    """The roles that both play. Raises BadInput where they are too few."""
+    shared = [role for role in source.roles if role in target.roles]
+    if len(shared) < LEAST:
+        raise BadInput(
+            f"only {len(shared)} joints correspond ({', '.join(shared)}); name them by side and limb, as in left_knee"
+        )
+    return shared
+
+
+def _aligning(role: str, source: Rig, target: Rig, face: Floats) -> Floats:
+    """The rotation (3, 3) from the target's limb at rest to the source's, seen from the target."""
+    side, _, part = role.partition("_")
+    part = FOLLOWS.get(part, part)
+    ends = [f"{side}_{part}", f"{side}_{DIRECTIONS.get(part, '')}"]
+    if not all(end in rig.roles for rig in (source, target) for end in ends):
+        return np.eye(3)
+    theirs, ours = (
+        unit(rig.positions[rig.roles[ends[1]]] - rig.positions[rig.roles[ends[0]]]) for rig in (source, target)
+    )
+    return between(ours, face.T @ theirs)
+
+
+def between(a: Floats, b: Floats) -> Floats:
+    """The smallest rotation (3, 3) that takes the direction a (3,) to b."""
+    axis, cosine = np.cross(a, b), float(a @ b)
+    sine = float(np.linalg.norm(axis))
+    if sine < 1e-9:
+        axis, sine = (np.cross(a, np.eye(3)[np.abs(a).argmin()]), 0.0)
+    return exponential(unit(axis) * np.arctan2(sine, cosine))[0]
+
+
+def _spread(target: Rig, deltas: dict[int, Floats]) -> Floats:
+    """World rotations (T, J, 3, 3) of all joints from those of the matched ones."""
+    frames = len(next(iter(deltas.values())))
+    whole: dict[int, Floats] = {}
+    order = sorted(range(len(target.skeleton)), key=lambda joint: len(target.skeleton.above(joint)))
+    for joint in order:
+        parent = target.skeleton.parents[joint]
+        whole[joint] = deltas[joint] if joint in deltas else _shared(target, deltas, whole, joint, parent)
+    world = np.stack([whole[joint] for joint in range(len(order))], 1) @ target.turned
+    return world.reshape(frames, len(order), 3, 3)
+
+
+def _shared(target: Rig, deltas: dict[int, Floats], whole: dict[int, Floats], joint: int, parent: int) -> Floats:
+    """The turn of a joint that nothing corresponds to: its share of the way to the trunk joint above it."""
+    if parent < 0:
+        return deltas[target.roles["pelvis"]]
+    for role in TRUNK:
+        end = target.roles.get(role, -1)
+        if end in deltas and joint in (above := target.skeleton.above(end)):
+            steps = above.index(joint) + 2  # this joint, those between, and the end
+            rest = logarithm(whole[parent].swapaxes(-1, -2) @ deltas[end])
+            return whole[parent] @ exponential(rest / steps)[0]
+    return whole[parent]
