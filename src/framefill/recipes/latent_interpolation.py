@@ -58,7 +58,7 @@ class LatentInterpolation:
     """Every hyperparameter; the defaults are seed 004's, over latent diffusion's VQGAN f8 with 16384 codes.
 
     `codes` to `groups` are the autoencoder's, and follow from the run that training begins with. `calls` of the network
-    make a frame: from 100 on ancestral steps, as theirs, below by DPM-Solver++. With `velocity` the network is asked for
+    make a frame: from 100 on ancestral steps, as theirs, below by DPM-Solver++. With `velocity` it is asked for
     v (ours): the noise that it says at the noisiest level is divided by alpha = 0.006, its error becomes a tint.
     """
 
