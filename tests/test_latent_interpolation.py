@@ -223,6 +223,16 @@ def test_any_size_and_grey_frames():
         model(torch.zeros(4, 3, 32, 32), [0.5], Rng([1]))
 
 
+def test_v_may_be_asked_for_where_noise_would_be_divided_by_almost_nothing():
+    for velocity, most in ((False, 100.0), (True, 1.1)):
+        denoiser = toy(velocity=velocity).model().denoiser
+        for parameter in denoiser.parameters():
+            parameter.data.zero_()  # an answer of zero is an error of about 1 in both
+        x, cond = torch.ones(1, 4, 4, 4), torch.zeros(1, 8, 4, 4)
+        estimate = denoiser(x, torch.ones(1), cond)
+        assert (float(estimate.abs().max()) > most) == (not velocity)
+
+
 def test_calls_choose_the_sampler():
     assert PAPER.sampler == DDPM(1000)
     assert replace(PAPER, calls=8).sampler == DPMSolver(8)

@@ -73,7 +73,7 @@ class LatentRepair:
     attention: tuple[bool, ...] = (False, False)
     dropout: float = 0.0
     calls: int = 8
-    temperature: float = 1.0
+    temperature: float = 0.25  # of one thread's worth of training, hotter samples are worse than none
     # training
     batch_size: int = 8
     learning_rate: float = 8e-4
@@ -215,7 +215,7 @@ class LatentRepair:
 
 
 FIRST = LatentRepair()
-BEST = replace(FIRST, height=96, width=96, stage=2, batch_size=16, learning_rate=1e-3, steps=6000)
+BEST = replace(FIRST, height=96, width=96, stage=2, learning_rate=1e-3, steps=6000)
 LARGE = replace(
     FIRST, height=256, width=256, margin=32, latent_channels=8, widths=(64, 128, 256), blocks=2, batch_size=32,
     learning_rate=2e-4, warmup=1000, ema=0.9999, steps=200_000,
