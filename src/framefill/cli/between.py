@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from itertools import islice
@@ -31,6 +31,7 @@ class Between:
     """The work: which frames, made by what, and how they are written."""
 
     options: "Interpolation"
+    _found: dict[int, "tiers.Chosen | None"] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
     def verb(self) -> str:
@@ -39,10 +40,12 @@ class Between:
         name = f"{fps}fps".replace("/", "-") if fps else "between" if options.at else f"x{options.times or 2}"
         return f"{name}-{first(options.preview)}" if options.preview else name
 
-    @cached_property
-    def chosen(self) -> "tiers.Chosen | None":
-        """What makes the frames, for every clip the same; None where --time leaves that to each."""
-        return tiers.asked_for(self.options)
+    def chosen(self, source: Input) -> "tiers.Chosen | None":
+        """What makes the frames, loaded once for all clips of a kind; None where --time leaves that to each."""
+        channels = source.info.channels
+        if channels not in self._found:
+            self._found[channels] = tiers.asked_for(self.options, channels)
+        return self._found[channels]
 
     def plan(self, source: Input | None, target: "Target") -> "_Ready":
         """Looks at the input; BadInput for what cannot be made of it, or written."""
@@ -52,7 +55,7 @@ class Between:
         assert source is not None
         options, film = self.options, is_film(target.suffix)
         _check_channels(source, target)
-        _ = self.chosen
+        self.chosen(source)
         bits = options.bits or _bits(source.info.bits, target.suffix, options.codec)
         carry = source.path if film and options.source_rate is None and source.path.is_file() else None
         clock = source.clock(keep_start=carry is not None).closed()
@@ -152,7 +155,7 @@ class _Ready:
 
         options, noted = self.work.options, _Noted(self.cuts)
         with kept(self.target.folder / f".{self.target.stem}-{self._name()}.parts") as folder:
-            chosen = self.work.chosen or self._affordable(folder / "tier.json")
+            chosen = self.work.chosen(self.source) or self._affordable(folder / "tier.json")
             parts = Parts(folder, self.target, self.plan, options.samples)
             shown = self._interpolator(chosen.maker, noted).stream(
                 more_than_one(self.source, self._frames(self._limit)), self.timeline,
@@ -201,7 +204,7 @@ class _Ready:
 
     def _name(self) -> str:
         options = replace(self.work.options, output=None, overwrite=False, as_json=False, dry_run=False, save_cuts=None)
-        listed, chosen = sorted(getattr(self.cuts, "numbers", ())), self.work.chosen
+        listed, chosen = sorted(getattr(self.cuts, "numbers", ())), self.work.chosen(self.source)
         made_by = chosen.fingerprint() if chosen else "as time allows"
         return self.source.name(self.work.verb, str(options), self.target.suffix, listed, made_by)
 

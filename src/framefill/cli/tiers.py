@@ -42,14 +42,14 @@ def shipped() -> list[str]:
     return [tier for tier in TIERS if tier == "fast" or tier in checkpoint.shipped()]
 
 
-def asked_for(options: "Interpolation") -> Chosen | None:
-    """What --model, --tier or nothing names; None where --time decides."""
+def asked_for(options: "Interpolation", channels: int) -> Chosen | None:
+    """What --model, --tier or nothing names for frames of so many channels; None where --time decides."""
     if sum(wish is not None for wish in (options.model, options.tier, options.time)) > 1:
         raise BadInput("--model, --tier and --time each say what makes the frames; give one of them")
     if options.time is not None:
         seconds(options.time, "--time")
         return None
-    usual = "balanced" if "balanced" in shipped() else "fast"
+    usual = "balanced" if "balanced" in shipped() and channels in (1, 3) else "fast"
     return named(options, options.model or options.tier or usual, options.calls)
 
 

@@ -14,7 +14,7 @@ from framefill.errors import NotInstalled
 
 Floats = NDArray[np.float32]
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
-SMALLEST = 32  # pixels a side, for DIS to have patches to work with
+SMALLEST = 48  # pixels a side: DIS remembers smaller frames, and what it finds later would depend on them
 # Where we leave OpenCV's medium preset (3 and 5): as good for frames between, and a quarter faster.
 STRIDE = 4  # pixels between patches
 REFINEMENTS = 2  # of the whole field, at every scale
