@@ -29,3 +29,17 @@ def weighted(*terms: tuple[float, Distance]) -> Distance:
         return sum(rest, first)
 
     return total
+
+
+def over_frames(distance: Distance) -> Distance:
+    """The mean of a distance over all frames of clips (B, T, C, H, W)."""
+
+    def mean(made: Tensor, truth: Tensor) -> Tensor:
+        return distance(made.flatten(0, 1), truth.flatten(0, 1)).unflatten(0, made.shape[:2]).mean(1)
+
+    return mean
+
+
+def on_last_frame(distance: Distance) -> Distance:
+    """A distance of the last frames of clips (B, T, C, H, W): of a pseudo-video, the image."""
+    return lambda made, truth: distance(made[:, -1], truth[:, -1])
