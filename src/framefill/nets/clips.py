@@ -52,16 +52,32 @@ class Patches:
         """Clips (B, T, C, H, W) to patches (B, t, h, w, time C side side)."""
         B, T, C, H, W = clips.shape
         t, h, w = self.grid(T, H, W)
-        if self.first_alone:
-            clips = torch.cat([clips[:, :1].expand(-1, self.time - 1, -1, -1, -1), clips], 1)
-        parts = clips.reshape(B, t, self.time, C, h, self.side, w, self.side)
+        parts = self.lengthened(clips).reshape(B, t, self.time, C, h, self.side, w, self.side)
         return parts.permute(0, 1, 4, 6, 2, 3, 5, 7).flatten(4)
 
     def join(self, patches: Tensor) -> Tensor:
         """The way back."""
         parts = patches.unflatten(4, (self.time, -1, self.side, self.side)).permute(0, 1, 4, 5, 2, 6, 3, 7)
-        clips = parts.flatten(1, 2).flatten(3, 4).flatten(4, 5)
+        return self.shortened(parts.flatten(1, 2).flatten(3, 4).flatten(4, 5))
+
+    def lengthened(self, clips: Tensor) -> Tensor:
+        """Clips (B, T, ...) with the first frame repeated in front, where it is alone, so that `time` divides T."""
+        if not self.first_alone:
+            return clips
+        return torch.cat([clips[:, :1].expand(-1, self.time - 1, -1, -1, -1), clips], 1)
+
+    def shortened(self, clips: Tensor) -> Tensor:
+        """The way back."""
         return clips[:, self.time - 1 :] if self.first_alone else clips
+
+
+PAIRS = Patches()
+
+
+def check_clips(clips: Tensor, channels: int) -> None:
+    """BadInput unless `clips` are (B, T, channels, H, W)."""
+    if clips.ndim != 5 or clips.shape[2] != channels or not len(clips):
+        raise BadInput(f"this network takes clips (B, T, {channels}, H, W), got shape {tuple(clips.shape)}")
 
 
 class Spatial(nn.Module):
@@ -112,7 +128,7 @@ class ClipTransformer(nn.Module):
     def __init__(
         self,
         channels: int = 3,
-        patches: Patches = Patches(),
+        patches: Patches = PAIRS,
         *,
         width: int = 512,
         heads: int = 8,
@@ -137,8 +153,7 @@ class ClipTransformer(nn.Module):
 
     def encode(self, clips: Tensor) -> Tensor:
         """Clips (B, T, channels, H, W) to features (B, t, h, w, width); BadInput for clips that cannot be cut."""
-        if clips.ndim != 5 or clips.shape[2] != self.channels or not len(clips):
-            raise BadInput(f"this network takes clips (B, T, {self.channels}, H, W), got shape {tuple(clips.shape)}")
+        check_clips(clips, self.channels)
         h = self.enter(self.patches.cut(clips))
         return self.temporal[0](self.spatial[0](h, self.offsets(*h.shape[2:4])))
 
