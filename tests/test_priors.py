@@ -106,6 +106,12 @@ def test_draws_have_the_stated_frequencies_and_never_probability_zero():
     assert share.tolist() == pytest.approx([0, 0.25, 0.75, 0], abs=0.01)
     assert share[0] == share[3] == 0
 
+    class Lowest:
+        def uniform(self, shape, like):
+            return torch.zeros(1, *shape)
+
+    assert Choice().draw(logits[:, :1], Lowest()).item() == 1
+
 
 @pytest.mark.parametrize("wrong", [
     lambda: Choice(-1), lambda: Choice(math.nan), lambda: Choice(top_k=-1), lambda: Choice(top_p=0.0),

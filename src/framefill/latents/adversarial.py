@@ -10,6 +10,8 @@ detaching is what keeps them apart: without it the generator is paid for being f
 Paper: VQGAN updates the discriminator on pictures of the updated autoencoder; here both see the same ones.
 """
 
+from typing import Protocol
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,13 +19,22 @@ from torch.func import functional_call
 
 from framefill.arrays import Rng
 from framefill.errors import BadInput
-from framefill.latents.autoencoder import Autoencoder
 from framefill.latents.distance import Distance
 from framefill.latents.together import add_up
 
 KILO = 1024  # steps are counted in these, so that 16-bit floats can hold them
 LARGEST = 1e4
 SMALL = 1e-6
+
+
+class Reconstructing(Protocol):
+    """What the adversary asks of an autoencoder, of pictures or of clips."""
+
+    def reconstruct(self, x: Tensor, rng: Rng) -> tuple[Tensor, Tensor]: ...  # noqa: D102
+
+    def last_layer(self) -> Tensor: ...  # noqa: D102
+
+    def notes(self) -> dict[str, float]: ...  # noqa: D102
 
 
 def adaptive_weight(error: Tensor, doubt: Tensor, layer: Tensor) -> Tensor:
@@ -43,7 +54,7 @@ class Adversarial(nn.Module):
     The step is a parameter without gradient, so that a continued training goes on counting.
     """
 
-    def __init__(self, autoencoder: Autoencoder, discriminator: nn.Module, *, weight: float = 0.75, start: int = 0):
+    def __init__(self, autoencoder: Reconstructing, discriminator: nn.Module, *, weight: float = 0.75, start: int = 0):
         super().__init__()
         if weight < 0 or start < 0:
             raise BadInput(f"the adversary's weight {weight} and start {start} must not be negative")

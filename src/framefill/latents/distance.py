@@ -40,6 +40,15 @@ def weighted(*terms: tuple[float, Distance]) -> Distance:
     return total
 
 
-def tint(made: Tensor, truth: Tensor) -> Tensor:
-    """Mean absolute difference of the local means: colours of areas of 16x16 pixels, whatever their texture."""
-    return F.avg_pool2d(made - truth, 16, ceil_mode=True).abs().mean((1, 2, 3))
+def over_frames(distance: Distance) -> Distance:
+    """The mean of a distance over all frames of clips (B, T, C, H, W)."""
+
+    def mean(made: Tensor, truth: Tensor) -> Tensor:
+        return distance(made.flatten(0, 1), truth.flatten(0, 1)).unflatten(0, made.shape[:2]).mean(1)
+
+    return mean
+
+
+def on_last_frame(distance: Distance) -> Distance:
+    """A distance of the last frames of clips (B, T, C, H, W): of a pseudo-video, the image."""
+    return lambda made, truth: distance(made[:, -1], truth[:, -1])

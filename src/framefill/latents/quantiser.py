@@ -10,6 +10,7 @@ Our own code: vector-quantize-pytorch takes 7 seconds to import. A test holds th
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +46,27 @@ def perplexity(counts: Tensor) -> Tensor:
     """exp of the entropy of codes chosen `counts` (K,) times: K where all are alike, 1 where there is only one."""
     shares = counts.double() / counts.sum().clamp(min=1)
     return torch.special.entr(shares).sum().exp()
+
+
+class Quantising(Protocol):
+    """What tokenizers ask of a quantiser; `Quantiser` learns its codes, those of lattice.py are given.
+
+    `size` is K, `width` D.
+    """
+
+    @property
+    def size(self) -> int: ...  # noqa: D102
+
+    @property
+    def width(self) -> int: ...  # noqa: D102
+
+    def __call__(self, z: Tensor) -> Quantised: ...  # noqa: D102
+
+    def indices(self, z: Tensor) -> Tensor: ...  # noqa: D102
+
+    def codes(self, indices: Tensor) -> Tensor: ...  # noqa: D102
+
+    def notes(self) -> dict[str, float]: ...  # noqa: D102
 
 
 class Quantiser(nn.Module):
@@ -98,6 +120,11 @@ class Quantiser(nn.Module):
     def size(self) -> int:
         """K."""
         return len(self.codebook)
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return self.codebook.shape[1]
 
     def notes(self) -> dict[str, float]:
         """What is worth logging of the last batch: the codes' perplexity and the share in use since `patience`."""

@@ -40,3 +40,18 @@ class PatchDiscriminator(nn.Module):
         for conv, norm in zip(self.convs[1:-1], self.norms, strict=True):
             h = F.leaky_relu(norm(conv(h)), 0.2)
         return self.convs[-1](h)
+
+
+class EveryFrame(nn.Module):
+    """A discriminator of pictures on every frame of clips (B, T, C, H, W): (B, T, h, w).
+
+    Paper: 000's program judges one frame of each clip, drawn at random.
+    """
+
+    def __init__(self, discriminator: nn.Module):
+        super().__init__()
+        self.discriminator = discriminator
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the discriminator says."""
+        return self.discriminator(x.flatten(0, 1)).squeeze(1).unflatten(0, x.shape[:2])

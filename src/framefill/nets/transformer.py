@@ -89,8 +89,8 @@ class CosineAttention(Attention):
     def tuned(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
         """As in `Attention`."""
         sharp = SHARPNESS * math.sqrt(q.shape[3])  # `attend` divides by the root
-        scales = self.scales.to(q.dtype)
-        return F.normalize(q, dim=3) * (scales[0] * sharp), F.normalize(k, dim=3) * scales[1]
+        scale = (self.scales[0] * self.scales[1] * sharp).to(q.dtype)  # both multiply the same products
+        return F.normalize(q, dim=3) * scale, F.normalize(k, dim=3)
 
 
 class Gated(nn.Module):
@@ -232,12 +232,13 @@ class Near(nn.Module):
         self.bias = nn.Parameter(torch.zeros(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """The same shape. Written as sums: torch's own convolution of single channels is slower on CPUs."""
-        T, H, W = x.shape[1:4]
-        padded = F.pad(x, (0, 0, 1, 1, 1, 1, *((2, 0) if self.causal else (1, 1))))
-        weight, total = self.weight.to(x.dtype), self.bias.to(x.dtype).expand(x.shape)
-        for a in range(3):
-            for b in range(3):
-                for c in range(3):
-                    total = torch.addcmul(total, padded[:, a : a + T, b : b + H, c : c + W], weight[a, b, c])
-        return total
+        """The same shape. Three convolutions of frames: torch's one of clips takes six times as long on CPUs."""
+        B, T = x.shape[:2]
+        padded = F.pad(x, (0, 0, 0, 0, 0, 0, *((2, 0) if self.causal else (1, 1)))).permute(0, 1, 4, 2, 3)
+        weight = self.weight.to(x.dtype).permute(3, 0, 1, 2)[:, None]
+        parts = [
+            F.conv2d(padded[:, a : a + T].flatten(0, 1), weight[:, :, a], padding=1, groups=len(weight))
+            for a in range(3)
+        ]
+        total = (parts[0] + parts[1] + parts[2]).permute(0, 2, 3, 1) + self.bias.to(x.dtype)
+        return total.unflatten(0, (B, T))

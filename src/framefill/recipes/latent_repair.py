@@ -26,7 +26,7 @@ from framefill.diffusion.target import V
 from framefill.diffusion.weight import velocity
 from framefill.errors import BadInput
 from framefill.features.perceptual import file_distance, lite0_distance
-from framefill.latents.distance import Distance, absolute, tint, weighted
+from framefill.latents.distance import Distance, absolute, means, weighted
 from framefill.latents.repairer import COLOURS, PLANES, LatentRepairer, Repairer, Seen
 from framefill.nets.unet import UNet
 from framefill.video.between.latent import LatentInterpolator
@@ -140,7 +140,7 @@ class LatentRepair:
     def distance(self, device: str = "cpu") -> Distance:
         """What a frame is held against the truth by."""
         path = Path(self.lpips) if self.lpips else None
-        terms: list[tuple[float, Distance]] = [(1.0, absolute), (self.tint, tint)]
+        terms: list[tuple[float, Distance]] = [(1.0, absolute), (self.tint, means)]
         if self.perceptual:
             seen = file_distance(path, device=device) if path else lite0_distance(device=device)
             terms.append((self.perceptual, seen))
