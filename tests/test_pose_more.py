@@ -359,3 +359,38 @@ def test_refusals_of_verbs_from_a_file(call, tmp_path, words, message):
     code, out, err = call("pose", *(str(keys) if word == "KEYS" else word for word in words))
     assert (code, out) == (2, "")
     assert message in err
+
+
+def test_evaluate_prints_the_protocol(call, tmp_path):
+    rng = np.random.default_rng(0)
+    clips = {}
+    for name in ("humanoid3d_walk", "humanoid3d_jump"):
+        frames = 0.1 * rng.standard_normal((40, 44))
+        frames[:, 0], frames[:, 2] = 1 / 30, 0.9
+        frames[:, [4, 8, 12, 16, 21, 25, 30, 35, 39]] += 1  # quaternions near the identity, w first
+        clips[name] = frames
+    np.savez(tmp_path / "clips.npz", **clips)
+    code, out, _ = call("pose", "evaluate", tmp_path / "clips.npz", "--poses", "4", "--json", "-o", tmp_path / "t.csv")
+    assert code == 0
+    table = json.loads(out)
+    assert table["poses"] == 4
+    assert table["mpjpe_mm"] < 60
+    assert table["handles_worst_mm"] < 1
+    assert 0 < table["median_ms"] <= table["p95_ms"]
+    header, values = (tmp_path / "t.csv").read_text().splitlines()
+    assert dict(zip(header.split(","), map(float, values.split(",")), strict=True)) == table
+    code, _, err = call("pose", "evaluate", tmp_path / "clips.npz", "--poses", "400")
+    assert code == 2
+    assert "ask for 1 to 40" in err
+
+
+def test_legs_that_come_to_their_end_do_not_snap():
+    """A knee bend on longer thighs: straight legs, where the smallest step of a foot is a large one of the knee."""
+    local = torch.eye(3).double().expand(3, 24, 3, 3).clone()
+    for joint, bend in (("hip", -0.5), ("knee", 1.0), ("ankle", -0.5)):
+        local[1, BODY.index(f"left_{joint}")] = rotations.from_axis_angle(torch.tensor([bend, 0, 0]).double())
+    keys = Motion(BODY, local, torch.zeros(3, 3).double())
+    source = tween.between(keys, [0, 0.7, 1.4], 30, feet=False)
+    made = retarget.retarget(source, OWN, Rig.of(human().skeleton((0, 1, 0, 0, 0, 0, 1))))
+    acceleration = lambda m: m.world()[0].diff(n=2, dim=0).norm(dim=-1).square().mean().sqrt()  # noqa: E731
+    assert acceleration(made) < 2 * acceleration(source)
