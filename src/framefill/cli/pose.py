@@ -66,9 +66,11 @@ class Out:
 
 
 ABOUT = "The whole body from a few handles, on anyone's character. Metres, radians, y up."
+LARGEST = 2**26  # bytes of a file of keypoints
 LIFTED = 0.2  # metres by which feet that nobody asked for may move
 Whose = Annotated[Who, tyro.conf.arg(name="")]
 To = Annotated[Out, tyro.conf.arg(name="")]
+OWN, NOWHERE = Who(), Out()
 
 
 def numbers(text: str, option: str) -> list[float]:
@@ -85,10 +87,12 @@ def solve(
     *,
     effector: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(aliases=["-e"])] = (),
     handles: Annotated[Path | None, tyro.conf.arg(metavar="CSV")] = None,
+    samples: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 1,
+    seed: int = 0,
     floating: bool = False,
     nearest: bool = False,
-    who: Whose = Who(),
-    out: To = Out(),
+    who: Whose = OWN,
+    out: To = NOWHERE,
 ) -> None:
     """The whole pose from a few handles.
 
@@ -97,22 +101,100 @@ def solve(
             JOINT:look-at=X,Y,Z; JOINT=pin; ~TOLERANCE behind it; several targets, parted by semicolons, make as many
             poses.
         handles: A table of handles: kind,joint,x,y,z,axis_x,axis_y,axis_z,tolerance.
+        samples: How many poses that are different and plausible to give, the likeliest first.
+        seed: Same seed, same samples.
         floating: Let the feet go; otherwise they stand unless a handle is on pelvis, legs or feet.
         nearest: Take the nearest pose where handles cannot be met, instead of refusing.
     """
     character = who.load()
     out.check(character)
     wanted = _handles(character, effector, handles)
-    found = character.solve(wanted if floating else character.standing(wanted))
+    told = wanted if floating else character.standing(wanted)
+    found = _several(character, told, samples, seed) if samples != 1 else character.solve(told)
     _judge(found, len(wanted), nearest)
     from framefill.pose import results
     from framefill.pose.effectors import Place
 
     misses = [results.missed(found, sample) for sample in range(len(found.root))]
-    about = {"handles": [rows[: len(wanted)] for rows in misses], "steps": found.steps}
+    about: dict[str, Any] = {"handles": [rows[: len(wanted)] for rows in misses], "steps": found.steps}
+    if out.as_json:
+        about["uncertainty"] = _uncertainty(character, found)
     if not out.as_json and out.output is None:
         _table(character, found)
     out.tell(character, character.motion(found), about, [e.target for e in wanted if isinstance(e, Place)])
+
+
+def _several(character: "Character", told: "list[Effector]", samples: int, seed: int) -> "Solution":
+    import numpy as np
+
+    from framefill.pose import plausible
+
+    rng = np.random.default_rng(seed)
+    return plausible.several(character.rig.skeleton, told, character.manner, samples, rng)
+
+
+def _uncertainty(character: "Character", found: "Solution") -> dict[str, float]:
+    """Metres by which each joint of the first pose may be elsewhere (one standard deviation)."""
+    from framefill.pose import plausible
+
+    skeleton = character.rig.skeleton
+    spread = plausible.uncertainty(skeleton, found, character.manner).tolist()
+    return {name: round(value, 5) for name, value in zip(skeleton.names, spread, strict=True)}
+
+
+def keypoints(
+    points: Annotated[Path, tyro.conf.Positional],
+    *,
+    layout: Literal["coco", "mediapipe", "h36m", "smpl"] = "coco",
+    tolerance: float = 0.02,
+    resize: bool = False,
+    who: Whose = OWN,
+    out: To = NOWHERE,
+) -> None:
+    """Poses from keypoints in space, as estimators give them; points may be missing.
+
+    Args:
+        points: A .json: [[x, y, z], ...] in metres, y up, null for a missing point; or a list of such, a pose each.
+        layout: Whose order the points are in.
+        tolerance: By how much handles may give way, in metres.
+        resize: First bring the points to the character's size by the lengths of limbs.
+    """
+    from framefill.pose import keypoints as known
+
+    character = who.load()
+    out.check(character)
+    found = []
+    for person in known.read(_json(points)):
+        seen = known.named(person, layout)
+        if resize:
+            size = known.scale(seen, character)
+            seen = {name: size * point for name, point in seen.items()}
+        found.append(character.solve(known.handles(seen, character, tolerance)))
+    _tell_poses(character, found, out)
+
+
+def _json(path: Path) -> Any:
+    try:
+        if path.stat().st_size > LARGEST:
+            raise BadInput(f"{path} is longer than {LARGEST} bytes; give fewer poses at once")
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise BadInput(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{path} is no JSON ({' '.join(str(error).split())[:80]}); give a list of [x, y, z]") from error
+
+
+def _tell_poses(character: "Character", found: "list[Solution]", out: Out) -> None:
+    """One motion of poses that were solved one by one."""
+    import torch
+
+    from framefill.pose.motion import Motion
+
+    local, root = torch.cat([one.local for one in found]), torch.cat([one.root for one in found])
+    worst = [round(1000 * one.misses.max().item(), 1) for one in found]
+    if not out.as_json and out.output is None:
+        _table(character, found[0])
+    out.tell(character, Motion(character.rig.skeleton, local, root), {"worst_mm": worst})
 
 
 def _handles(character: "Character", words: tuple[str, ...], table: Path | None) -> "list[Effector]":
@@ -156,7 +238,9 @@ def _table(character: "Character", found: "Solution") -> None:
 
 def verbs() -> dict[str, Any]:
     """The verbs by name."""
-    return {"solve": solve}
+    from framefill.cli import poses
+
+    return {"solve": solve, "keypoints": keypoints} | poses.VERBS
 
 
 def pose() -> None:

@@ -32,6 +32,7 @@ FOLLOWS = {"wrist": "elbow", "hand": "elbow"}
 TRUNK = ("spine3", "neck", "head")
 ENDS = ("left_ankle", "right_ankle")
 SPREAD, STANDS = 0.3, 2e-3  # radians around the carried turns; metres by which feet are put
+SPREADS, EASE = (0.3, 0.05), 3  # radians around what is eased so far; frames over which changes are eased
 LEAST = 5  # roles that two skeletons must share
 
 
@@ -81,10 +82,28 @@ def retarget(motion: Motion, source: Rig, target: Rig, *, feet: bool = True) -> 
     handles = [Place(names[target.roles[role]], there[:, source.roles[role]], STANDS) for role in ends]
     pelvis = target.roles["pelvis"]
     handles.append(Place(names[pelvis], carried.world()[0][:, pelvis], 0.03))
-    found = solve(
-        target.skeleton, handles, start=(carried.local, carried.root), habit=Habit.near(carried.local, spread=SPREAD)
-    )
+    begin = carried
+    for spread in SPREADS:
+        habit = Habit.near(begin.local, spread=spread)
+        found = solve(target.skeleton, handles, start=(begin.local, begin.root), habit=habit)
+        begin = _eased(carried, Motion(target.skeleton, found.local, found.root, motion.seconds))
     return Motion(target.skeleton, found.local, found.root, motion.seconds)
+
+
+def _eased(carried: Motion, found: Motion) -> Motion:
+    """What the solver changed, smoothed over time: a leg that just reaches its foot snaps straight otherwise."""
+    change = logarithm((carried.local.mT @ found.local).numpy())
+    shift = (found.root - carried.root).numpy()
+    reach = np.arange(-3 * EASE, 3 * EASE + 1)
+    weight = np.exp(-0.5 * np.square(reach / EASE))
+    weight /= weight.sum()
+
+    def smooth(values: Floats) -> Floats:
+        around = np.arange(len(values))[:, None] + reach
+        return np.einsum("k,tk...->t...", weight, values[around.clip(0, len(values) - 1)])
+
+    turns = carried.local @ torch.from_numpy(exponential(smooth(change))[0])
+    return Motion(carried.skeleton, turns, carried.root + torch.from_numpy(smooth(shift)), carried.seconds)
 
 
 def carry(motion: Motion, source: Rig, target: Rig) -> Motion:

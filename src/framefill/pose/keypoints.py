@@ -1,0 +1,95 @@
+"""Keypoints of other programs to a pose: COCO, MediaPipe, Human3.6M and SMPL names; points may be missing.
+
+Points are in space, metres, y up. Each that lies at a joint becomes a handle there; ears and nose lie at none: the
+head's place is the middle of the ears, and it looks from there to the nose. Estimates are of no one's bones, so handles
+give way by a tolerance, and the whole may first be brought to the body's size by its own bones.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from framefill.errors import BadInput
+from framefill.pose.body import NAMES
+from framefill.pose.characters import Character
+from framefill.pose.effectors import Effector, Look, Place
+
+LIMBS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+COCO = ("nose", "left_eye", "right_eye", "left_ear", "right_ear",
+        *(f"{side}_{limb}" for limb in LIMBS for side in ("left", "right")))  # fmt: skip
+MEDIAPIPE = (
+    "nose", "left_eye_inner", "left_eye", "left_eye_outer", "right_eye_inner", "right_eye", "right_eye_outer",
+    "left_ear", "right_ear", "mouth_left", "mouth_right", "left_shoulder", "right_shoulder", "left_elbow",
+    "right_elbow", "left_wrist", "right_wrist", "left_pinky", "right_pinky", "left_index", "right_index", "left_thumb",
+    "right_thumb", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle", "left_heel",
+    "right_heel", "left_foot", "right_foot",
+)  # fmt: skip
+H36M = (
+    "pelvis", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "spine2", "neck", "nose",
+    "head_top", "left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_wrist",
+)  # fmt: skip
+LAYOUTS: Mapping[str, tuple[str, ...]] = {"coco": COCO, "mediapipe": MEDIAPIPE, "h36m": H36M, "smpl": NAMES}
+TOLERANCE, AROUND, FACING = 0.02, 0.05, 0.2  # metres at joints and around the head; radians where it looks
+BONES = (("hip", "knee"), ("knee", "ankle"), ("shoulder", "elbow"), ("elbow", "wrist"))
+FEWEST = 3
+
+
+def named(points: Tensor, layout: str) -> dict[str, Tensor]:
+    """Points (K, 3) of a layout by name; those that are not finite are left out. Raises BadInput for another number."""
+    names = LAYOUTS.get(layout)
+    if names is None:
+        raise BadInput(f"keypoints of {layout!r}; choose one of {', '.join(LAYOUTS)}")
+    if points.shape != (len(names), 3):
+        raise BadInput(f"keypoints {tuple(points.shape)}; {layout} has ({len(names)}, 3), missing ones as nan")
+    return {name: point.double() for name, point in zip(names, points, strict=True) if torch.isfinite(point).all()}
+
+
+def handles(found: Mapping[str, Tensor], character: Character, tolerance: float = TOLERANCE) -> list[Effector]:
+    """The handles of named points. Raises BadInput where fewer than three points lie at joints."""
+    made: list[Effector] = [
+        Place(character.joint(name), point, tolerance) for name, point in found.items() if name in character.rig.roles
+    ]
+    if len(made) < FEWEST:
+        raise BadInput(f"{len(made)} of {len(found)} points lie at joints; a pose needs {FEWEST} or more")
+    ears = [found[name] for name in ("left_ear", "right_ear") if name in found]
+    if "head" in character.rig.roles and len(ears) == 2:
+        made.append(Place(character.joint("head"), sum(ears, torch.zeros(3)) / 2, max(AROUND, tolerance)))
+        if "nose" in found:
+            forward = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
+            made.append(Look(character.joint("head"), found["nose"], forward, FACING))
+    return made
+
+
+def scale(found: Mapping[str, Tensor], character: Character) -> float:
+    """By how much points are made larger so that their limbs are as long as the character's, in the median."""
+    ratios = []
+    roles, rest = character.rig.roles, character.stands
+    for side in ("left", "right"):
+        for pair in BONES:
+            a, b = (f"{side}_{part}" for part in pair)
+            if {a, b} <= found.keys() and {a, b} <= roles.keys():
+                theirs = (found[a] - found[b]).norm().item()
+                ratios.append((rest[roles[a]] - rest[roles[b]]).norm().item() / max(theirs, 1e-6))
+    return sorted(ratios)[len(ratios) // 2] if ratios else 1.0
+
+
+def read(content: object) -> Tensor:
+    """Points (N, K, 3) of what JSON held: [[x, y, z], ...] or a list of such, null or short rows for missing ones."""
+    if not isinstance(content, list) or not content:
+        raise BadInput("keypoints are a list of [x, y, z]; null stands for a missing one")
+    single = not any(isinstance(row, list) and row and isinstance(row[0], list | type(None)) for row in content)
+    people = [content] if single else content
+    rows = [[_point(point) for point in person] for person in people if isinstance(person, list)]
+    if len(rows) != len(people) or len({len(row) for row in rows}) != 1:
+        raise BadInput("every pose must have the same number of keypoints; null stands for a missing one")
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def _point(point: object) -> Sequence[float]:
+    if point is None:
+        return [math.nan] * 3
+    if not isinstance(point, list) or len(point) < 3 or not all(isinstance(v, int | float) for v in point[:3]):
+        raise BadInput(f"{str(point)[:40]!r} is no keypoint; give [x, y, z] in metres, or null for a missing one")
+    return [float(v) for v in point[:3]]
