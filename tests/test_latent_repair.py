@@ -18,7 +18,7 @@ from framefill.diffusion.sample import DPMSolver
 from framefill.diffusion.schedule import cosine
 from framefill.diffusion.target import X
 from framefill.errors import BadInput
-from framefill.latents.distance import tint
+from framefill.latents.distance import means
 from framefill.latents.repairer import LatentRepairer, Repairer, Seen
 from framefill.nets.views import Painter, Reader, prior
 from framefill.recipes.latent_repair import PRESETS, TINY, LatentRepair
@@ -282,9 +282,9 @@ def test_the_loss_of_a_sample_is_its_own_and_its_logarithm():
 
 def test_tint_sees_colour_and_not_texture():
     truth = torch.zeros(1, 3, 32, 32)
-    assert float(tint(truth + 0.1, truth)) == pytest.approx(0.1, rel=1e-5)
+    assert float(means(truth + 0.1, truth)) == pytest.approx(0.1, rel=1e-5)
     board = torch.where((torch.arange(32)[:, None] + torch.arange(32)) % 2 == 0, 0.5, -0.5)
-    assert float(tint(truth + board, truth)) == pytest.approx(0, abs=1e-6)
+    assert float(means(truth + board, truth)) == pytest.approx(0, abs=1e-6)
 
 
 # ---- the product ---------------------------------------------------------------------------------------------------
