@@ -45,6 +45,7 @@ TRIES = 100
 CODER = {  # fields of the recipe `autoencoder`, and here
     "codes": "codes", "latent_channels": "latent_channels", "features": "coder_features",
     "multipliers": "coder_multipliers", "blocks": "coder_blocks", "attention": "coder_attention", "groups": "groups",
+    "straight": "coder_straight",
 }  # fmt: skip
 
 
@@ -73,6 +74,7 @@ class LatentInterpolation:
     coder_blocks: int = 2
     coder_attention: tuple[bool, ...] = (False, False, False, True)
     groups: int = 32
+    coder_straight: bool = False
     # network: diffusers' UNet2DModel
     features: int = 128
     multipliers: tuple[int, ...] = (1, 2, 2, 4)
@@ -95,7 +97,7 @@ class LatentInterpolation:
         """The autoencoder, freshly initialised."""
         layout = Layout(
             self.channels, self.latent_channels, 0, self.coder_features, self.coder_multipliers, self.coder_blocks,
-            self.coder_attention, self.groups,
+            self.coder_attention, self.groups, self.coder_straight,
         )  # fmt: skip
         return VQGAN(layout, codes=self.codes) if self.codes else KLVAE(layout)
 
@@ -141,6 +143,7 @@ class LatentInterpolation:
 
     def after(self, fields: dict[str, Any]) -> "LatentInterpolation":
         """This recipe over the autoencoder of a run whose recipe had `fields`; BadInput if there was none."""
+        fields = {"straight": False, **fields}  # runs from before it could be said
         missing = [name for name in CODER if name not in fields]
         if missing:
             raise BadInput(f"the run to begin from has no {missing[0]}; give one of the recipe autoencoder with --from")
