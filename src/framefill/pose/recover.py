@@ -18,8 +18,8 @@ from framefill.pose.skeleton import Skeleton
 from framefill.pose.solve import Solution, solve
 
 MOST = 6
-FEW = 8  # steps for a candidate; the one that is taken is solved to the end
-ROUNDS = 2  # how often every handle may be exchanged
+FEW = 12  # steps for a candidate; the one that is taken is solved to the end
+ROUNDS = 5  # how often every handle may be exchanged
 
 
 @dataclass(frozen=True)
