@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from framefill.pose import retarget
-from framefill.pose.body import NAMES
+from framefill.pose.body import NAMES, PARENTS
 from framefill.pose.files import arrays
 from framefill.pose.human import human
 from framefill.pose.limits import Habit, Limits
@@ -73,10 +73,10 @@ def drawn(count: int = DRAWN) -> Tensor:
 
 def worn(rig: Rig) -> Manner:
     """The manner of another skeleton. Raises BadInput where too few joints correspond."""
-    body = human().tree
-    if (rig.skeleton.names, rig.skeleton.parents) == (body.names, body.parents) and np.allclose(rig.local, np.eye(3)):
+    same = (rig.skeleton.names, rig.skeleton.parents) == (NAMES, PARENTS)
+    if same and np.allclose(rig.local, np.eye(3)):
         return manner()
-    poses = drawn()
+    body, poses = human().tree, drawn()
     motion = Motion(body, poses, torch.zeros(len(poses), 3, dtype=torch.float64))
     return Manner.of(retarget.carry(motion, Rig.of(body), rig).local)
 
