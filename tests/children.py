@@ -80,7 +80,7 @@ def start_all(world: int, target, *arguments, log: Path):
     ]
 
 
-def ended(children, seconds: float = 60.0) -> list[int]:
+def ended(children, seconds: float = 120.0) -> list[int]:
     """Exit codes."""
     for child in children:
         child.join(seconds)
