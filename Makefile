@@ -7,7 +7,7 @@ STAMP = .venv/.installed
 .PHONY: demo test slow check help
 
 help:
-	@echo "make demo   set up .venv (2 minutes, once), then fill in and continue two clips (under a minute): demo_out/"
+	@echo "make demo   set up .venv (2 minutes, once), then fill in, continue and slow down clips (under a minute): demo_out/"
 	@echo "make test   set up .venv, then run the fast tests (under 5 minutes)"
 	@echo "make slow   the slow tests: toy trainings, long fuzzing"
 	@echo "make check  formatting, lint, types"
@@ -19,7 +19,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(STAMP)
-	@echo "Filling a gap in, and continuing, two clips that training never saw. Under a minute on two cores."
+	@echo "Filling in, continuing and slowing down clips that training never saw. Under a minute on two cores."
 	@$(BIN)/framefill demo -o demo_out
 
 test: $(STAMP)
