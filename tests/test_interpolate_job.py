@@ -166,7 +166,7 @@ def test_memory_does_not_grow_with_the_film(tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 def test_memory_is_flat_for_three_thousand_frames_of_1080p(tmp_path):
-    """Of the whole process, encoders and decoders included, from a film in to a film out; 240 frames are in previews."""
+    """Of the whole process, encoders and decoders included, from film to film; previews hold 240 frames."""
     peaks = []
     for length in (400, 3000):
         with av.open(str(tmp_path / f"{length}.mp4"), "w") as container:
