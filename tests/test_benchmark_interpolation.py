@@ -5,6 +5,7 @@ import sys
 import time
 from argparse import Namespace
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import interpolation as bench
 import interpolation_methods as methods
 
-needs_opencv = pytest.mark.skipif("not __import__('importlib').util.find_spec('cv2')", reason="OpenCV is not installed")
+needs_opencv = pytest.mark.skipif(find_spec("cv2") is None, reason="OpenCV is not installed")
 
 
 def moving(frames=9, step=2, size=(64, 96)):

@@ -70,10 +70,6 @@ class Interpolation:
         made = model(whole, F.pixel_unshuffle(half, 2)[:, : 4 * C + 7])
         return ((made - truth).square().mean((1, 2, 3)) + FINEST).log()
 
-    def notes(self, model: Any) -> dict[str, float]:
-        """Nothing."""
-        return {}
-
     def product(self, model: nn.Module, *, card: Any = None, device: str = "cpu") -> Balanced:
         """The trained network as what makes frames between two."""
         return Balanced(model.eval(), device, card=card)
