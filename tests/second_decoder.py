@@ -206,8 +206,8 @@ def network(layers, x):
     return affine(2, second, 6), affine(3, x, 2)
 
 
-def contextual(networks, channels, groups, payloads, height, width):
-    """Symbols s[c][y][x] as a flat list; networks in order of pass and group."""
+def contextual(networks, channels, groups, payloads, height, width, setting=()):
+    """Symbols s[c][y][x] as a flat list; networks in order of pass and group; `setting` as in (0, 0, 1, 0)."""
     s = {}
     which = {1: (0, 0, 0, 0, 0), 2: (0, 0, 0, 0, 1), 3: (0, 0, 0, 1, 2)}[len(payloads)]
     readers, gone = [], False
@@ -225,6 +225,7 @@ def contextual(networks, channels, groups, payloads, height, width):
                 here = [0 <= v < height and 0 <= u < width for v, u in around]
                 inputs = [s.get((c, v, u), 0) for v, u in around for c in range(channels)]
                 inputs += [16 * h for h in here] + [s[c, y, x] for c in range(own.start)]
+                inputs += [16 * told for told in setting]
                 last, line = network(layers, [clip(i, -255, 255) for i in inputs])
                 for m, c in enumerate(own):
                     means[c, y, x] = clip(last[m] + line[m], -(2**15), 2**15)

@@ -283,3 +283,15 @@ def test_damaged_messages_give_symbols_or_a_typed_error(make, count):
             continue
         assert found.symbols.shape == (1, 6, 8, 8)
         assert int(found.symbols.abs().max()) < 2**32
+
+
+def test_settings_are_told_and_needed():
+    model, symbols = codec_models.contextual(4, settings=3), codec_models.symbols(2, 4, 9, 7, seed=5)
+    chosen = torch.tensor([0, 2])
+    messages = model.encode(symbols, chosen)
+    assert torch.equal(model.decode(messages, (9, 7), chosen).symbols, symbols)
+    assert messages != model.encode(symbols, chosen.flip(0))
+    assert not torch.equal(model.bits(symbols, chosen), model.bits(symbols, chosen.flip(0)))
+    for wrong in (None, torch.tensor([0, 3]), torch.tensor([1])):
+        with pytest.raises(BadInput, match=r"setting of 0\.\.2"):
+            model.encode(symbols, wrong)

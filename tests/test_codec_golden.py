@@ -85,15 +85,19 @@ def test_both_decoders_have_the_same_gaussian_rows():
         )  # fmt: skip
 
 
-def test_the_second_decoder_reads_new_streams_too():
-    """Not only those it was tried on: other weights, sizes and damage."""
-    model, symbols = codec_models.contextual(5, 9, groups=3, hidden=6), codec_models.symbols(2, 5, 6, 11, seed=77)
+@pytest.mark.parametrize("settings", [0, 4])
+def test_the_second_decoder_reads_new_streams_too(settings):
+    """Not only those it was tried on: other weights, sizes, settings and damage."""
+    model = codec_models.contextual(5, 9, groups=3, hidden=6, settings=settings)
+    symbols, chosen = codec_models.symbols(2, 5, 6, 11, seed=77), torch.tensor([2, 0]) if settings else None
     arrays = {}
     for path, layer in model.named_modules():
         if hasattr(layer, "integers"):
             for part, values in zip(("weight", "bias"), layer.integers(symbols.double().dtype), strict=True):
                 arrays[f"new/{path}.{part}"] = values.detach().numpy().astype(np.int64)
-    data = bytearray(pack(Header(Kind.IMAGE, b"mark", 8, 8, layers=3), model.encode(symbols), [Extra(2, b"profile")]))
+    data = bytearray(
+        pack(Header(Kind.IMAGE, b"mark", 8, 8, layers=3), model.encode(symbols, chosen), [Extra(2, b"profile")])
+    )
     data[-1] ^= 1
     head, payloads = second_decoder.split(bytes(data))
     assert head["extras"] == [(2, None)]
@@ -105,5 +109,7 @@ def test_the_second_decoder_reads_new_streams_too():
         ]
         for i in range(count)
     ]
-    found = [second_decoder.contextual(weights, 5, 3, second_decoder.part(head, payloads, i), 6, 11) for i in range(2)]
+    told = [tuple(k == choice for k in range(settings)) for choice in (2, 0)]
+    parts = [second_decoder.part(head, payloads, i) for i in range(2)]
+    found = [second_decoder.contextual(weights, 5, 3, parts[i], 6, 11, told[i]) for i in range(2)]
     assert np.array_equal(np.array(found).reshape(2, 5, 6, 11), symbols.numpy())

@@ -58,16 +58,21 @@ class Contextual(EntropyModel):
     """Symbols under Gaussians that the symbols around them predict; `groups` of channels one after the other.
 
     With `layers` 3 the passes 0 to 2, 3 and 4 are messages of their own; with 1 all are one, a byte or two shorter.
+    With `settings` K the networks are told which of K settings, 0..K-1, a sample has.
     """
 
-    def __init__(self, channels: int, *, groups: int = 2, hidden: int = 64, layers: int = 3):
+    def __init__(self, channels: int, *, groups: int = 2, hidden: int = 64, layers: int = 3, settings: int = 0):
         super().__init__(channels, layers)
-        if not 1 <= groups <= channels or hidden < 1 or layers not in LAYERS:
-            raise BadInput(f"{groups} groups of {channels} channels, {hidden} hidden, {layers} layers (1 to 3)")
+        if not 1 <= groups <= channels or hidden < 1 or layers not in LAYERS or settings < 0:
+            raise BadInput(
+                f"{groups} groups of {channels} channels, {hidden} hidden, {layers} layers (1 to 3) and "
+                f"{settings} settings"
+            )
+        self.settings = settings
         self.bounds = [channels * i // groups for i in range(groups + 1)]
         self.networks = nn.ModuleList()
         for (_, _, window), (first, last) in product(PASSES, zip(self.bounds, self.bounds[1:], strict=False)):
-            inputs, own = len(window) * (channels + 1) + first, last - first
+            inputs, own = len(window) * (channels + 1) + first + settings, last - first
             network = ExactNetwork(inputs, 2 * own, hidden=hidden, lines=own)
             with torch.no_grad():
                 network.last.bias[own:] = MIDDLE / 16
@@ -82,26 +87,39 @@ class Contextual(EntropyModel):
                 if len(places):
                     yield Step(number, layer, self.bounds[group], self.bounds[group + 1], places)
 
-    def law(self, step: Step, symbols: Tensor) -> tuple[Tensor, Tensor]:
+    def law(self, step: Step, symbols: Tensor, settings: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Row 16 width + fraction of the mean, base the floor of the mean."""
-        mean, width = (x.long() for x in self.gaussians(step, symbols))
+        mean, width = (x.long() for x in self.gaussians(step, symbols, settings))
         return width * gaussian.FRACTIONS + mean % gaussian.FRACTIONS, mean >> 4
 
-    def gaussians(self, step: Step, symbols: Tensor) -> tuple[Tensor, Tensor]:
+    def gaussians(self, step: Step, symbols: Tensor, settings: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Means in sixteenths and widths 0..63, whole numbers with gradients, (B, last - first, N) each."""
         window = PASSES[step.index // (len(self.bounds) - 1)][2]
-        seen = self._window(window, step, symbols)
+        seen = torch.cat([*self._window(window, step, symbols), *self._told(step, symbols, settings)], 2)
         out = self.networks[step.index](seen).transpose(1, 2)
         own = step.last - step.first
         return out[:, :own].clamp(-FARTHEST, FARTHEST), out[:, own:].clamp(0, gaussian.WIDTHS - 1)
 
-    def _window(self, window: Offsets, step: Step, symbols: Tensor) -> Tensor:
-        """What the network sees (B, N, K): window positions by channels, which are inside, earlier groups here."""
+    def _told(self, step: Step, symbols: Tensor, settings: Tensor | None) -> list[Tensor]:
+        """The settings as the network sees them (B, N, K), if it does; BadInput for none or others."""
+        if not self.settings:
+            return []
+        if (
+            settings is None
+            or settings.shape != symbols.shape[:1]
+            or not bool(((settings >= 0) & (settings < self.settings)).all())
+        ):
+            raise BadInput(f"give one setting of 0..{self.settings - 1} per sample, got {settings}")
+        told = INSIDE * nn.functional.one_hot(settings, self.settings)
+        return [told.to(symbols.dtype)[:, None].expand(-1, len(step.sites), -1)]
+
+    def _window(self, window: Offsets, step: Step, symbols: Tensor) -> list[Tensor]:
+        """Of what the network sees (B, N, K): window positions by channels, which are inside, earlier groups here."""
         B, _, _, w = symbols.shape
         places = step.sites.to(symbols.device)
         here = symbols.flatten(2)[:, : step.first, places].transpose(1, 2)
         if not window:
-            return here
+            return [here]
         padded = nn.functional.pad(symbols, [MARGIN] * 4)
         inside = nn.functional.pad(torch.full_like(symbols[:1, :1], INSIDE), [MARGIN] * 4)
         shifts = torch.tensor([y * padded.shape[3] + x for y, x in window], device=symbols.device)
@@ -110,7 +128,7 @@ class Contextual(EntropyModel):
         around = padded.flatten(2)[:, :, index].view(B, self.channels, len(places), len(window))
         around = around.permute(0, 2, 3, 1).flatten(2)
         edge = inside.flatten()[index].view(1, len(places), len(window)).expand(B, -1, -1)
-        return torch.cat([around, edge, here], 2)
+        return [around, edge, here]
 
     def tables(self) -> Tables:
         """The Gaussian rows."""
@@ -120,14 +138,14 @@ class Contextual(EntropyModel):
         """The mean, rounded, half up."""
         return (rows % gaussian.FRACTIONS >= gaussian.FRACTIONS // 2).long()
 
-    def bits(self, symbols: Tensor) -> Tensor:
+    def bits(self, symbols: Tensor, settings: Tensor | None = None) -> Tensor:
         """Exact; the gradient is that of the Gaussian between symbol - 1/2 and symbol + 1/2."""
         self._suited(symbols)
         symbols = symbols if symbols.is_floating_point() else symbols.to(torch.float32)
         total = torch.zeros(len(symbols), dtype=torch.float32, device=symbols.device)
         for step in self.steps((symbols.shape[2], symbols.shape[3])):
             own = symbols.flatten(2)[:, step.first : step.last, step.sites.to(symbols.device)]
-            mean, width = self.gaussians(step, symbols)
+            mean, width = self.gaussians(step, symbols, settings)
             whole = mean.detach().long()
             rows = width.detach().long() * gaussian.FRACTIONS + whole % gaussian.FRACTIONS
             exact = cost(self.tables(), own.detach() - (whole >> 4), rows)

@@ -41,7 +41,10 @@ class Decoded:
 
 
 class EntropyModel(nn.Module, ABC):
-    """Laws of the symbols (B, C, h, w) of `channels` C in `layers` messages each."""
+    """Laws of the symbols (B, C, h, w) of `channels` C in `layers` messages each.
+
+    Where samples come at one of several settings (qualities), `settings` (B,) int64 says which; others pass None.
+    """
 
     def __init__(self, channels: int, layers: int = 1):
         super().__init__()
@@ -54,7 +57,7 @@ class EntropyModel(nn.Module, ABC):
         """The steps of a latent of size (h, w), in order; together every symbol once."""
 
     @abstractmethod
-    def law(self, step: Step, symbols: Tensor) -> tuple[Tensor, Tensor]:
+    def law(self, step: Step, symbols: Tensor, settings: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Rows and bases (B, last - first, N) int64, from symbols (B, C, h, w) whole numbers of dtype float64 or 32.
 
         May look at earlier steps only.
@@ -65,7 +68,7 @@ class EntropyModel(nn.Module, ABC):
         """The rows that `law` names."""
 
     @abstractmethod
-    def bits(self, symbols: Tensor) -> Tensor:
+    def bits(self, symbols: Tensor, settings: Tensor | None = None) -> Tensor:
         """What symbols (B, C, h, w), whole numbers, cost in bits (B,), with gradients to them and to the model.
 
         The value is the length of the messages but for their ends, under a byte each.
@@ -75,14 +78,16 @@ class EntropyModel(nn.Module, ABC):
         """BadInput where the laws are not exact in `dtype`."""
 
     @torch.no_grad()
-    def encode(self, symbols: Tensor, *, dtype: torch.dtype = EXACT) -> list[list[bytes]]:
+    def encode(
+        self, symbols: Tensor, settings: Tensor | None = None, *, dtype: torch.dtype = EXACT
+    ) -> list[list[bytes]]:
         """The messages of symbols (B, C, h, w) whole numbers: `layers` for every sample. BadInput for others."""
         self._suited(symbols)
         self.check(dtype)
         held, tables = symbols.to(dtype), self.tables()
         writers = [[Encoder() for _ in range(self.layers)] for _ in symbols]
         for step in self.steps((symbols.shape[2], symbols.shape[3])):
-            rows, base = self.law(step, held)
+            rows, base = self.law(step, held, settings)
             sites = step.sites.to(symbols.device)
             own = (symbols.flatten(2)[:, step.first : step.last, sites].long() - base).cpu().numpy()
             for sample, (values, places) in enumerate(zip(own, rows.cpu().numpy(), strict=True)):
@@ -91,7 +96,12 @@ class EntropyModel(nn.Module, ABC):
 
     @torch.no_grad()
     def decode(
-        self, messages: Sequence[Sequence[bytes | None]], size: tuple[int, int], *, dtype: torch.dtype = EXACT
+        self,
+        messages: Sequence[Sequence[bytes | None]],
+        size: tuple[int, int],
+        settings: Tensor | None = None,
+        *,
+        dtype: torch.dtype = EXACT,
     ) -> Decoded:
         """The symbols of size (h, w) that `messages` hold. A missing layer and all behind it are predicted.
 
@@ -105,7 +115,7 @@ class EntropyModel(nn.Module, ABC):
         symbols, sent, tables = held.long(), torch.zeros_like(held, dtype=torch.bool), self.tables()
         readers = [_readers(sample) for sample in messages]
         for step in self.steps(size):
-            rows, base = self.law(step, held)
+            rows, base = self.law(step, held, settings)
             found = base + self.likeliest(rows)
             for sample, layers in enumerate(readers):
                 reader = layers[step.layer]
@@ -181,13 +191,13 @@ class Factorised(EntropyModel):
         """One."""
         return [Step(0, 0, 0, self.channels, torch.arange(size[0] * size[1]))]
 
-    def law(self, step: Step, symbols: Tensor) -> tuple[Tensor, Tensor]:
-        """The channel's row, base 0."""
+    def law(self, step: Step, symbols: Tensor, settings: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The channel's row, base 0, at any setting."""
         rows = torch.arange(self.channels, device=symbols.device)[None, :, None]
         rows = rows.expand(len(symbols), -1, len(step.sites))
         return rows, torch.zeros_like(rows)
 
-    def bits(self, symbols: Tensor) -> Tensor:
+    def bits(self, symbols: Tensor, settings: Tensor | None = None) -> Tensor:
         """Exact; the gradient is the slope of the costs between the neighbours of each symbol."""
         self._suited(symbols)
         tables, rows = self.tables(), self.law(next(iter(self.steps((1, 1)))), symbols)[0]
