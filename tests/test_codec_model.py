@@ -114,6 +114,18 @@ def test_a_picture_does_not_depend_on_its_batch_or_on_what_is_far_away():
     assert float(apart[-8:].max()) > 0.01
 
 
+def test_sides_that_the_painter_does_not_halve_go_on_at_their_edge():
+    """As if the picture were longer by its last latents."""
+    model, quality = stirred(), torch.tensor([1])
+    values = torch.randn(1, 10, 3, 5, generator=torch.Generator().manual_seed(1))
+    longer = torch.nn.functional.pad(values, (0, 1, 0, 1), mode="replicate")
+    with torch.no_grad():
+        made, whole = model.mean(values, quality), model.mean(longer, quality)
+    assert made.shape == (1, 3, 24, 40)
+    assert torch.allclose(made[..., :8, :8], whole[..., :8, :8], atol=1e-5)
+    assert bool(made.isfinite().all())
+
+
 def test_quality_and_noise_and_values_all_count():
     model, x = stirred(), pictures(1, 3, 32, 32)
     one, two = torch.tensor([0]), torch.tensor([1])
