@@ -21,11 +21,10 @@ from torch import Tensor, nn
 from framefill.arrays import Rng
 from framefill.errors import BadInput
 from framefill.latents.distance import Distance
-from framefill.latents.together import add_up, processes
+from framefill.latents.together import follow
 from framefill.nets.autoencoder import Decoder, Encoder
 from framefill.nets.layers import conv
 
-FOLLOW = 0.01  # share of a new batch in the running statistics
 LEAST_STD = 1e-6
 
 
@@ -157,10 +156,7 @@ class Autoencoder(nn.Module, ABC):
     @torch.no_grad()
     def _follow(self, z: Tensor) -> None:
         """Lets the running statistics see a batch of latents that are not standardised."""
-        seen = torch.stack([z.mean((0, 2, 3)), z.square().mean((0, 2, 3))]).float() / processes()
-        add_up(seen)
-        if bool(seen.isfinite().all()):
-            self.moments.lerp_(seen, FOLLOW)
+        follow(self.moments, torch.stack([z.mean((0, 2, 3)), z.square().mean((0, 2, 3))]))
 
     def _code(self, x: Tensor) -> Tensor:
         z: Tensor = self.to_latent(self.encoder(x))
