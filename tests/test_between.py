@@ -8,7 +8,7 @@ import torch
 
 from framefill import errors
 from framefill.arrays import Rng
-from framefill.nets.repair import FAVOUR, MOTION_UNIT, Repair, Seen
+from framefill.nets.repair import FAVOUR, MOTION_UNIT, Pair, Repair
 from framefill.video.between import flow as flows
 from framefill.video.between.tier import Balanced, Fast
 from framefill.video.between.warp import Motion, fused, halved, places, read, resized, seen
@@ -150,7 +150,7 @@ def test_seen_is_what_the_network_unpacks():
     (first, _), (last, _) = over(0), over(1)
     motion = Motion.between(first, last)
     guesses = motion.guesses(0.3)
-    parts = Seen.of(*(torch.from_numpy(view)[None] for view in seen(motion, guesses, 0.3)))
+    parts = Pair.of(*(torch.from_numpy(view)[None] for view in seen(motion, guesses, 0.3)))
     assert torch.equal(torch.cat([parts.first, parts.last, parts.guess]), tensor(first, last, fused(guesses, 0.3)))
     assert torch.equal(parts.motion[0, :2], tensor(guesses[0].motion)[0])
     assert torch.equal(parts.trust[0, 1], torch.from_numpy(guesses[1].trust))

@@ -13,6 +13,7 @@ Latents have no range, so nothing may clip them: clipping them to [-1, 1] is wha
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +27,7 @@ from framefill.nets.autoencoder import Decoder, Encoder
 from framefill.nets.layers import conv
 
 LEAST_STD = 1e-6
+Network = TypeVar("Network", Encoder, Decoder)
 
 
 @dataclass(frozen=True)
@@ -49,15 +51,15 @@ class Layout:
 
     def encoder(self, outputs: int) -> Encoder:
         """The encoder, freshly initialised."""
-        return Encoder(
-            self.channels, outputs, width=self.width, multipliers=self.multipliers, blocks=self.blocks,
-            attention=self.attention, groups=self.groups,
-        )  # fmt: skip
+        return self._network(Encoder, self.channels, outputs)
 
     def decoder(self, inputs: int) -> Decoder:
         """The decoder, freshly initialised."""
-        return Decoder(
-            inputs, self.channels, width=self.width, multipliers=self.multipliers, blocks=self.blocks,
+        return self._network(Decoder, inputs, self.channels)
+
+    def _network(self, kind: type[Network], inputs: int, outputs: int) -> Network:
+        return kind(
+            inputs, outputs, width=self.width, multipliers=self.multipliers, blocks=self.blocks,
             attention=self.attention, groups=self.groups,
         )  # fmt: skip
 
