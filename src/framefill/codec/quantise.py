@@ -132,7 +132,8 @@ class LookupFree(LatentQuantiser):
     """LFQ (Yu et al. 2023): the sign of every channel; symbols 0 and 1 stand for -1 and 1.
 
     The penalty is `commitment` |z - sign z|^2 plus `diversity` (mean entropy of a sample's bits less entropy of their
-    mean), with p(1) = sigmoid(4 z `sharpness`).
+    mean), with p(1) = sigmoid(4 z `sharpness`). Each bit counts by itself, so there may be any number of them; the
+    penalty of `latents.lattice`, over all codes at once, needs them to be few.
     """
 
     def __init__(self, channels: int, *, commitment: float = 0.25, diversity: float = 0.1, sharpness: float = 1.0):
