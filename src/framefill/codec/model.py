@@ -13,9 +13,10 @@ a first stage would bound every rate by its own loss (docs/latents.md: 24.8 dB a
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import count
 
 import torch
 import torch.nn.functional as F
@@ -25,8 +26,10 @@ from framefill.arrays import Rng
 from framefill.codec.context import Contextual
 from framefill.codec.entropy import EntropyModel
 from framefill.codec.transform import BLOCK, analysis, synthesis
-from framefill.diffusion.denoiser import Denoiser, angle_label
-from framefill.diffusion.sample import DPMSolver
+from framefill.diffusion.denoiser import Denoiser, Model, angle_label
+from framefill.diffusion.guide import Wrapper
+from framefill.diffusion.noise import White
+from framefill.diffusion.sample import DPMSolver, Sampler
 from framefill.diffusion.schedule import cosine, shifted
 from framefill.diffusion.target import X
 from framefill.errors import BadInput
@@ -36,6 +39,9 @@ from framefill.nets.mixing import Filter, dense, halve, norm
 
 PATCH = BLOCK // 2
 SPREAD = 0.08  # of what is left to paint, in units of pixels in [-1, 1]
+
+Draw = Callable[[int], Tensor]
+"""Number of a draw, 0 first, to standard normal noise (B, 3, H, W): the same number, the same noise."""
 
 
 @dataclass(frozen=True)
@@ -137,17 +143,42 @@ class Painter(nn.Module):
         return self.network(seen, t, values, second=quality)[..., :H, :W].float()
 
 
+@dataclass(frozen=True)
+class Given(White):
+    """White noise that was drawn elsewhere, in order; whoever asks gets the next."""
+
+    draws: Iterator[Tensor]
+
+    def like(self, x: Tensor, rng: Rng) -> Tensor:
+        """The next."""
+        return next(self.draws).to(x)
+
+
+class Fed(Wrapper):
+    """A model whose samplers get their noise from the caller."""
+
+    def __init__(self, model: Model, draws: Iterator[Tensor]):
+        super().__init__(model)
+        self.noise = Given(draws)
+
+    def forward(self, x_t: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
+        """The model's."""
+        return self.model(x_t, t, cond)
+
+
 class Compressor(nn.Module):
     """Pictures to symbols and back at one of several qualities, 0 the smallest files; see the module.
 
     `steps` (Q,) are the quantisation steps to begin with, in units of pixels in [-1, 1]; every quality and channel
-    learns its own.
+    learns its own. `sampler`, by its number of steps, draws the realistic picture: a distilled painter
+    (recipes/distilled.py) goes with `Multistep`.
     """
 
     stride = BLOCK
 
-    def __init__(self, sizes: Sizes, steps: Sequence[float]):
+    def __init__(self, sizes: Sizes, steps: Sequence[float], sampler: Callable[[int], Sampler] = DPMSolver):
         super().__init__()
+        self.sampler = sampler
         if not steps or min(steps) <= 0:
             raise BadInput(f"a codec has one positive step or more, one for each quality; got {tuple(steps)}")
         self.analysis = Analysis(sizes)
@@ -199,15 +230,15 @@ class Compressor(nn.Module):
         start = alpha[:, None, None, None] * self.painter.plain(values)
         return self.denoiser(start, latest, self.condition(values, quality))
 
-    def sample(self, values: Tensor, quality: Tensor, noise: Tensor, steps: int) -> Tensor:
-        """A realistic decode (B, 3, H, W) in `steps` calls from standard normal noise (B, 3, H, W)."""
-        sampler = DPMSolver(steps)
-        path = sampler.path(self.denoiser)
-        start = path[0].alpha * self.painter.plain(values) + path[0].sigma * noise
-        nothing = Rng([0] * len(noise))  # this sampler draws none on its way
-        return deque(sampler.trajectory(self.denoiser, start, self.condition(values, quality), nothing, path=path), 1)[
-            0
-        ]
+    def sample(self, values: Tensor, quality: Tensor, noise: Draw, steps: int) -> Tensor:
+        """A realistic decode (B, 3, H, W) in `steps` calls, from draw 0; some samplers ask for draws 1, 2, ... too."""
+        draws = map(noise, count())
+        sampler, model = self.sampler(steps), Fed(self.denoiser, draws)
+        path = sampler.path(model)
+        start = path[0].alpha * self.painter.plain(values) + path[0].sigma * next(draws)
+        nothing = Rng([0] * len(values))
+        made = sampler.trajectory(model, start, self.condition(values, quality), nothing, path=path)
+        return deque(made, 1)[0]
 
     def condition(self, values: Tensor, quality: Tensor) -> Tensor:
         """What the painter is told: values and quality."""

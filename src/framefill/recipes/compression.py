@@ -21,6 +21,8 @@ from torch import Tensor
 
 from framefill.arrays import Rng, expand
 from framefill.codec.model import SPREAD, Compressor, Sizes
+from framefill.diffusion.consistency import Multistep
+from framefill.diffusion.sample import DPMSolver
 from framefill.diffusion.schedule import signal_to_noise, uniform_times
 from framefill.errors import BadInput
 from framefill.features.perceptual import lite0_distance
@@ -46,7 +48,8 @@ class Compression:
     `qualities` rates from `lowest` to `highest` bits per pixel, in equal ratios. `similarity` is the share of
     SSIMULACRA2 in the distance, the rest is squared error; `perceptual` weighs features of EfficientNet-Lite0 besides
     (see features/perceptual.py). A share `noisy` of the pictures is painted from noise too, weighted `denoising`.
-    Pictures are kept as squares of `kept` pixels, and pieces of `side` learnt from.
+    Pictures are kept as squares of `kept` pixels, and pieces of `side` learnt from. `few` says that the painter draws
+    in one to four steps, as recipes/distilled.py makes it.
     """
 
     side: int = 128
@@ -68,6 +71,7 @@ class Compression:
     up: tuple[int, ...] = (2, 3, 3)
     groups: int = 4
     hidden: int = 48
+    few: bool = False
     # training
     batch_size: int = 8
     learning_rate: float = 1e-3
@@ -96,7 +100,7 @@ class Compression:
             self.luma, self.chroma, self.encoder, self.encoder_blocks, self.widths, self.down, self.up, self.groups,
             self.hidden,
         )  # fmt: skip
-        return Compressor(sizes, [STEP * rate**-0.73 for rate in self.rates])
+        return Compressor(sizes, [STEP * rate**-0.73 for rate in self.rates], Multistep if self.few else DPMSolver)
 
     # ---- training ----------------------------------------------------------------------------------------------
 
