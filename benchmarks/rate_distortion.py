@@ -6,8 +6,9 @@ JPEG, WebP, AVIF (Pillow), JPEG XL (cjxl and djxl, where they are installed), PN
 VQGANs, and any function that makes bytes and a picture of a picture: `--plug FILE.py:NAME` calls NAME() for a list of
 objects with `name`, `settings` and `code(picture, setting) -> (bytes, picture)`, uint8 (H, W, 3).
 
-Bits per pixel: of all files over all pixels. PSNR of a picture (dB), MS-SSIM, SSIMULACRA2 (libjxl's, higher is better)
-and the 3-norm of Butteraugli (lower is better; butteraugli_main of libjxl, where it is installed): means over pictures.
+Bits per pixel: of all files over all pixels. PSNR of a picture (dB), MS-SSIM, SSIMULACRA2 (higher is better; libjxl's,
+then the one of the package on PyPI, which differs) and the 3-norm of Butteraugli (lower is better; butteraugli_main of
+libjxl, where it is installed): means over pictures.
 FD (--features): squared Frechet distance of EfficientNet-Lite0 features of crops of 128 x 128, original against coded.
 Marks: where the curve of the means passes them, by straight lines in log2 of the rate; nothing beyond its ends.
 Seconds: of the wall, there and back, per million pixels, one thread where a codec can be told so.
@@ -19,6 +20,7 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +36,7 @@ from framefill.atomic import replacing
 from framefill.metrics.distribution import frechet_distance, too_small
 from framefill.metrics.image import ms_ssim, psnr
 from framefill.metrics.rates import bits_per_pixel, rate_at
-from framefill.metrics.ssimulacra2 import ssimulacra2
+from framefill.metrics.ssimulacra2 import LIBJXL, PYPI, ssimulacra2
 
 SUFFIXES = (".png", ".jpg", ".webp", ".bmp", ".tif")
 CROP = 128
@@ -43,6 +45,7 @@ COLUMNS = {
     "psnr": ("PSNR, dB", 2, True, (28.0, 32.0)),
     "ms_ssim": ("MS-SSIM", 4, True, (0.95,)),
     "ssimulacra2": ("SSIMULACRA2", 2, True, (20.0, 50.0)),
+    "ssimulacra2_pypi": ("the same of PyPI", 2, True, (20.0,)),
     "butteraugli": ("Butteraugli, 3-norm", 3, False, (3.0,)),
     "fd": ("FD, crops", 2, False, ()),
 }
@@ -83,7 +86,10 @@ def main():
     ways = [w for w in ways if not given.only or w.name.startswith(tuple(given.only))]
     if not shutil.which("butteraugli_main"):
         print("without Butteraugli: butteraugli_main is not here (Debian: apt-get install libjxl-devtools)")
-    points = [measured(way, setting, truth, given.features) for way in ways for setting in way.settings]
+    points = []
+    for codec, setting in ((way, setting) for way in ways for setting in way.settings):
+        points.append(measured(codec, setting, truth, given.features))
+        print(f"{codec.name} {points[-1].setting}: {points[-1].bits:.4f} bits/px", file=sys.stderr)
     head = f"{platform.machine()}, torch {torch.__version__}, Pillow {PIL.__version__}, {tool_versions()}"
     text = f"{head}; {len(truth)} pictures of {given.pictures}\n\n{table(points)}\n\n{marks_table(points)}"
     print(text)
@@ -124,7 +130,8 @@ def compared(made, truth):
         scores = {"psnr": [min(float(psnr(*pair)), 99.0) for pair in pairs]}
     scores["ms_ssim"] = [float(ms_ssim(*pair)) for pair in pairs]
     with torch.inference_mode():
-        scores["ssimulacra2"] = [float(ssimulacra2(signed(a), signed(b))[0]) for a, b in pairs]
+        for key, program in {"ssimulacra2": LIBJXL, "ssimulacra2_pypi": PYPI}.items():
+            scores[key] = [float(ssimulacra2(signed(a), signed(b), program=program)[0]) for a, b in pairs]
     if shutil.which("butteraugli_main"):
         scores["butteraugli"] = [butteraugli(*pair) for pair in pairs]
     return scores

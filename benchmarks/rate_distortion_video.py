@@ -12,6 +12,7 @@ all its frames), SSIMULACRA2 of every `--every`-th frame: means over clips. Mark
 
 import argparse
 import platform
+import sys
 import time
 from io import BytesIO
 from pathlib import Path
@@ -49,7 +50,10 @@ def main():
     paths = (found or [given.clips])[: given.limit]
     truth = [even(read_clip(path, limit=given.frames).frames) for path in paths]
     ways = classical() + [way for word in given.plug for way in plugged(word)]
-    points = [measured(way, setting, truth, given.every) for way in ways for setting in way.settings]
+    points = []
+    for codec, setting in ((way, setting) for way in ways for setting in way.settings):
+        points.append(measured(codec, setting, truth, given.every))
+        print(f"{codec.name} {setting}: {points[-1].bits:.4f} bits/px", file=sys.stderr)
     shapes = ", ".join("x".join(str(n) for n in clip.shape[:3]) for clip in truth)
     head = f"{platform.machine()}, PyAV {av.__version__}; {len(truth)} clips of {given.clips} (frames, height, width: "
     text = f"{head}{shapes})\n\n{table(points)}\n\n{marks_table(points)}"
