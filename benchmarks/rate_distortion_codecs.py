@@ -135,24 +135,22 @@ def vqgan(path, pictures):
 
     def code(picture, _setting):
         words = coder.words(picture[None])
-        others = total - np.bincount(words.ravel(), minlength=size)
-        model, symbols = laws(others)(words)
-        file = model.encode(symbols)[0][0]
-        read = model.decode([[file]], words.shape[1:]).symbols
-        assert torch.equal(read, symbols)
-        return file, coder.reconstruct(picture[None])[0]
+        reach, model = laws(total - np.bincount(words.ravel(), minlength=size))
+        file = model.encode(torch.from_numpy(words - reach)[:, None])[0][0]
+        read = model.decode([[file]], words.shape[1:]).symbols[:, 0] + reach
+        return file, coder.decode(coder.autoencoder.latents(read), picture.shape[:2])[0]
 
     return Way(f"VQGAN {Path(path).name}", ("",), code)
 
 
 def laws(counts):
-    """Words (1, h, w) -> the entropy model with these counts, and the words as its symbols (1, 1, h, w)."""
+    """The entropy model of words 0..n-1 with these counts (n,), and what to take from a word to get its symbol."""
     reach = -(-len(counts) // 2)
     model = Factorised(1, reach)
     with torch.no_grad():
         model.counts.zero_()
         model.counts[0, : len(counts)] = torch.from_numpy(counts).float()
-    return lambda words: (model, torch.from_numpy(words - reach)[:, None])
+    return reach, model
 
 
 def plugged(word):

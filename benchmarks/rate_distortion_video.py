@@ -2,15 +2,17 @@
 
     python benchmarks/rate_distortion_video.py --clips clips --frames 48 --plug ours.py:ways -o rate-distortion-video
 
-x264, x265 and SVT-AV1 through PyAV at several constant qualities (crf), 4:2:0, two seconds between key frames as
-the encoders choose; and any function that makes bytes and frames of frames: `--plug FILE.py:NAME` calls NAME() for a
-list of objects with `name`, `settings` and `code(frames, setting) -> (bytes, frames)`, uint8 (T, H, W, 3).
+x264, x265 and SVT-AV1 through PyAV at several constant qualities (crf), 4:2:0, key frames where the encoder wants
+them; and any function that makes bytes and frames of frames: `--plug FILE.py:NAME` calls NAME() for a list of objects
+with `name`, `settings` and `code(frames, setting) -> (bytes, frames)`, uint8 (T, H, W, 3).
 
-Bits per pixel: of the Matroska file, over the pixels of all frames. PSNR of a clip (dB, from the mean squared error of
-all its frames), SSIMULACRA2 of every `--every`-th frame: means over clips. Marks as in rate_distortion.py.
+Bits per pixel: of the Matroska file over the pixels of all frames; its own kilobyte counts where clips are short and
+small. PSNR of a clip (dB, from the mean squared error of all its frames), SSIMULACRA2 (libjxl's) of every `--every`-th
+frame: means over clips. Marks as in rate_distortion.py.
 """
 
 import argparse
+import os
 import platform
 import sys
 import time
@@ -31,7 +33,7 @@ from framefill.video.files import read_clip
 SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".y4m", ".gif")
 ENCODERS = {
     "x264": ("libx264", (20, 26, 32, 38, 44), {"preset": "medium"}),
-    "x265": ("libx265", (20, 26, 32, 38, 44), {"preset": "medium", "x265-params": "log-level=error:pools=none"}),
+    "x265": ("libx265", (20, 26, 32, 38, 44), {"preset": "medium", "x265-params": "log-level=error:pools=none:info=0"}),
     "SVT-AV1": ("libsvtav1", (24, 34, 44, 54, 63), {"preset": "6", "svtav1-params": "lp=1"}),
 }
 
@@ -46,6 +48,7 @@ def main():
     words.add_argument("-o", "--output", type=Path)
     given = words.parse_args()
     torch.set_num_threads(1)
+    os.environ.setdefault("SVT_LOG", "1")  # errors only
     found = sorted(p for p in given.clips.iterdir() if p.suffix.lower() in SUFFIXES) if given.clips.is_dir() else None
     paths = (found or [given.clips])[: given.limit]
     truth = [even(read_clip(path, limit=given.frames).frames) for path in paths]

@@ -11,6 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
+from framefill.latents.autoencoder import Layout
+from framefill.latents.pictures import PictureCoder
+from framefill.latents.vqgan import VQGAN
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import rate_distortion as bench
 import rate_distortion_codecs as codecs
@@ -104,11 +108,31 @@ def test_words_cost_their_entropy_under_the_counts_of_others():
     counts = np.array([700, 200, 99, 1, 0])
     words = np.random.default_rng(0).choice(5, (1, 20, 30), p=counts / 1000)
     words[0, 0, 0] = 4  # never seen by the others, still coded
-    model, symbols = codecs.laws(counts)(words)
+    reach, model = codecs.laws(counts)
+    symbols = torch.from_numpy(words - reach)[:, None]
     (file,) = model.encode(symbols)[0]
     assert torch.equal(model.decode([[file]], (20, 30)).symbols, symbols)
     seen = words[words < 4]
     assert len(file) * 8 == pytest.approx(-np.log2(counts[seen] / 1000).sum() + 16, abs=24)
+
+
+def test_a_vqgan_is_decoded_from_its_file_alone(monkeypatch):
+    torch.manual_seed(0)
+    layout = Layout(
+        latent_channels=3, hidden=5, width=8, multipliers=(1, 2), blocks=1, attention=(False,) * 2, groups=4
+    )
+    coder = PictureCoder(VQGAN(layout, codes=5).eval())
+    monkeypatch.setattr(codecs.framefill, "load", lambda path: coder)
+    truth = [picture(0, 24, 40), picture(1, 32, 24)]
+    way = codecs.vqgan("runs/own", truth)
+    file, back = way.code(truth[0], "")
+    assert np.array_equal(back, coder.reconstruct(truth[0][None])[0])
+    assert way.name == "VQGAN own"
+    # The other picture's counts are the law: what the second never used costs the least frequency there is.
+    counts = np.bincount(coder.words(truth[1][None]).ravel(), minlength=5)
+    _, model = codecs.laws(counts)
+    costs = model.tables().costs[:5]
+    assert len(file) * 8 == pytest.approx(costs[coder.words(truth[0][None]).ravel()].sum() + 16, abs=24)
 
 
 def test_a_codec_of_ones_own_plugs_in(tmp_path):
