@@ -86,9 +86,12 @@ def main():
     ways = [w for w in ways if not given.only or w.name.startswith(tuple(given.only))]
     if not shutil.which("butteraugli_main"):
         print("without Butteraugli: butteraugli_main is not here (Debian: apt-get install libjxl-devtools)")
+    real = features_of(truth) if given.features else None
+    if real is not None and too_small(*real.shape):
+        print(f"FD: {too_small(*real.shape)}")
     points = []
     for codec, setting in ((way, setting) for way in ways for setting in way.settings):
-        points.append(measured(codec, setting, truth, given.features))
+        points.append(measured(codec, setting, truth, real))
         print(f"{codec.name} {points[-1].setting}: {points[-1].bits:.4f} bits/px", file=sys.stderr)
     head = f"{platform.machine()}, torch {torch.__version__}, Pillow {PIL.__version__}, {tool_versions()}"
     text = f"{head}; {len(truth)} pictures of {given.pictures}\n\n{table(points)}\n\n{marks_table(points)}"
@@ -104,8 +107,8 @@ def tool_versions():
     return (said.stdout or said.stderr).splitlines()[0].split("[")[0].strip()
 
 
-def measured(way, setting, truth, with_features=False):
-    """One codec at one setting on all pictures."""
+def measured(way, setting, truth, real=None):
+    """One codec at one setting on all pictures; `real` are the features of these, for a Frechet distance."""
     start = time.perf_counter()
     coded = [way.code(picture, setting) for picture in truth]
     spent = time.perf_counter() - start
@@ -116,8 +119,8 @@ def measured(way, setting, truth, with_features=False):
         assert after.dtype == np.uint8, (way.name, after.dtype)
     scores = {"bits": [bits_per_pixel(len(file), n) for (file, _), n in zip(coded, sizes, strict=True)]}
     scores |= compared(made, truth)
-    if with_features:
-        scores["fd"] = [feature_distance(made, truth)]
+    if real is not None:
+        scores["fd"] = [frechet_distance(real, features_of(made))]
     said = "/".join(str(s) for s in setting) if isinstance(setting, tuple) else str(setting)
     rate = bits_per_pixel(sum(len(file) for file, _ in coded), sum(sizes))
     return Point(way.name, said, rate, scores, spent / sum(sizes) * 1e6, made)
@@ -151,14 +154,12 @@ def butteraugli(made, truth):
     return float(re.search(r"3-norm: ([\d.eE+-]+)", said.stdout + said.stderr)[1])
 
 
-def feature_distance(made, truth):
+def features_of(pictures):
+    """Features (n, 1280) of the crops of all pictures."""
     from framefill.features import efficientnet_lite0
 
-    seen = [np.concatenate([efficientnet_lite0()(crops(p)) for p in pictures]) for pictures in (truth, made)]
-    warning = too_small(len(seen[0]), seen[0].shape[-1])
-    if warning:
-        print(f"FD: {warning}")
-    return frechet_distance(*seen)
+    network = efficientnet_lite0()
+    return np.concatenate([network(crops(picture)) for picture in pictures])
 
 
 def crops(picture):

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from framefill import features
 from framefill.latents.autoencoder import Layout
 from framefill.latents.pictures import PictureCoder
 from framefill.latents.vqgan import VQGAN
@@ -170,6 +171,16 @@ def test_crops_tile_the_picture_from_the_corner():
     parts = bench.crops(whole)
     assert parts.shape == (6, 128, 128, 3)
     assert np.array_equal(parts[4], whole[128:256, 128:256])
+
+
+def test_the_frechet_distance_is_of_features_of_crops(monkeypatch):
+    monkeypatch.setattr(features, "efficientnet_lite0", lambda: lambda crops: crops.mean(axis=(1, 2)) / 10)
+    truth = [np.clip(picture(i, 256, 384), 0, 247) for i in range(2)]
+    real = bench.features_of(truth)
+    assert real.shape == (12, 3)
+    point = bench.measured(codecs.Way("brighter", ("",), lambda p, s: (b"", p + np.uint8(8))), "", truth, real)
+    assert point.mean("fd") == pytest.approx(3 * 0.8**2)  # the means move by 0.8 in each of three features
+    assert "FD, crops" in bench.table([point])
 
 
 @pytest.mark.skipif(shutil.which("butteraugli_main") is None, reason="butteraugli_main is not installed")

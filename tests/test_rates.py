@@ -38,9 +38,9 @@ def test_beyond_the_points_nothing_is_claimed():
 
 
 def test_a_curve_that_wavers_counts_where_it_first_passes():
-    rates, qualities = [1, 2, 4, 8], [0, 20, 10, 30]
+    rates, qualities = [4, 1, 8, 2], [10, 0, 30, 20]
     assert rate_at(rates, qualities, 15) == pytest.approx(2**0.75)
-    assert rate_at(rates, [0, 10, 10, 20], 10) == pytest.approx(2)
+    assert rate_at([1, 2, 4, 8], [0, 10, 10, 20], 10) == pytest.approx(2)
     assert rate_at([1, 2], [5, 5], 5) == 1
 
 
