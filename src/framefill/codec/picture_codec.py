@@ -1,0 +1,337 @@
+"""`PictureCodec`: pictures to bytes and back, of any size, in memory that does not grow with the network's work.
+
+The symbols of the whole picture are held, its floats never. The encoder sees tiles with a margin and keeps their
+middle; the decoder's tiles overlap and melt into each other (`latents.tiles`), under noise that is a function of the
+place alone. Parts of up to 128 x 128 latents are messages of their own, so damage stays where it is.
+"""
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import product
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from framefill.codec import alpha, counter
+from framefill.codec.container import Contents, Extra, ExtraKind, fingerprint, pack, unpack
+from framefill.codec.entropy import EntropyModel
+from framefill.codec.header import Colour, Depth, Header, Kind, Limits, Sampler
+from framefill.codec.pictures import Picture
+from framefill.errors import BadInput, CodecError
+from framefill.latents.tiles import bands, spans
+
+PART = 128  # latents on a side of what is one message
+CHANNELS = {Colour.GREY: 1, Colour.GREY_ALPHA: 2, Colour.RGB: 3, Colour.RGBA: 4}
+DEPTHS: dict[Depth, Any] = {Depth.BITS_8: np.uint8, Depth.BITS_16: np.uint16}
+STEPS = 31
+
+
+class Learned(Protocol):
+    """The learned part, as codec/model.py has it: pictures are (B, 3, H, W) in [-1, 1], sides multiples of `stride`."""
+
+    stride: int
+    qualities: int
+    entropy: EntropyModel
+
+    def symbols(self, x: Tensor, quality: Tensor) -> Tensor:
+        """Whole numbers (B, S, h, w) int64."""
+        ...
+
+    def values(self, symbols: Tensor, quality: Tensor) -> Tensor:
+        """What the decoder sees of them, float32 (B, C, h, w)."""
+        ...
+
+    def mean(self, values: Tensor, quality: Tensor) -> Tensor:
+        """The faithful picture."""
+        ...
+
+    def sample(self, values: Tensor, quality: Tensor, noise: Tensor, steps: int) -> Tensor:
+        """A realistic picture from noise (B, 3, H, W)."""
+        ...
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Its tensors."""
+        ...
+
+
+class PartLost(UserWarning):
+    """A file was damaged or cut, and what is missing was filled in; the message says where."""
+
+
+def fingerprints(model: Learned) -> list[bytes]:
+    """Of every quality."""
+    tensors: dict[str, NDArray[Any]] = {name: t.detach().cpu().numpy() for name, t in model.state_dict().items()}
+    return [fingerprint(tensors, quality) for quality in range(model.qualities)]
+
+
+@dataclass(frozen=True)
+class PictureCodec:
+    """Compresses with `model`, decompresses what it or one of `others` made.
+
+    Tiles have `tile` latents with a `halo` that is thrown away and a `fade`, as in `latents.tiles`.
+    """
+
+    model: Learned
+    card: Any = None
+    device: str = "cpu"
+    others: tuple[Learned, ...] = ()
+    tile: int = 64
+    halo: int = 4
+    fade: int = 8
+
+    @cached_property
+    def known(self) -> dict[bytes, tuple[Learned, int]]:
+        """Model and quality by fingerprint."""
+        return {
+            mark: (model, quality)
+            for model in (*reversed(self.others), self.model)
+            for quality, mark in enumerate(self.marks if model is self.model else fingerprints(model))
+        }
+
+    @cached_property
+    def marks(self) -> list[bytes]:
+        """The fingerprints of the model's qualities."""
+        return fingerprints(self.model)
+
+    def compress(self, picture: Picture, *, quality: int | None = None, steps: int = 0, seed: int = 0) -> bytes:
+        """The file's bytes. `quality` 0 (smallest) to `model.qualities` - 1, by default the middle one.
+
+        `steps` 0 (the faithful picture) to 31 and `seed` are how the file is decoded if nothing else is asked for.
+        """
+        quality = self._quality(quality)
+        if not 0 <= steps <= STEPS:
+            raise BadInput(f"{steps} steps; give 0 (the faithful picture) to {STEPS}")
+        header = Header(
+            Kind.IMAGE, self.marks[quality], picture.size[1], picture.size[0], depth=picture.depth,
+            colour=picture.colour, layers=self.model.entropy.layers, seed=seed, steps=steps,
+            sampler=Sampler.MODEL if steps else Sampler.MEAN,
+        )  # fmt: skip
+        return pack(header, self._messages(self._symbols(picture, quality), quality), _extras(picture))
+
+    def fitted(self, picture: Picture, size: int, *, steps: int = 0, seed: int = 0) -> bytes:
+        """The file of the best quality that has at most `size` bytes; BadInput where even the lowest has more."""
+        best, least, most = None, 0, self.model.qualities - 1
+        while least <= most:
+            quality = (least + most) // 2
+            data = self.compress(picture, quality=quality, steps=steps, seed=seed)
+            if len(data) <= size:
+                best, least = data, quality + 1
+            else:
+                most = quality - 1
+                smallest = len(data)
+        if best is None:
+            raise BadInput(f"the smallest file of this picture has {smallest} bytes, {size} are allowed; allow more")
+        return best
+
+    def decompress(
+        self, data: bytes, *, steps: int | None = None, seed: int | None = None, limits: Limits | None = None
+    ) -> Picture:
+        """The picture in a file; `steps` (0: faithful) and `seed` instead of the sender's.
+
+        Where parts are lost the rest is filled in, with a warning `PartLost`. CodecError for what cannot be used.
+        """
+        contents = self._opened(data, limits)
+        header = contents.header
+        if steps is not None or seed is not None:
+            header = replace(
+                header,
+                seed=header.seed if seed is None else seed,
+                steps=_decode_steps(header) if steps is None else steps,
+            )
+            header = replace(header, sampler=Sampler.MODEL if header.steps else Sampler.MEAN)
+        _warn(contents)
+        return self._picture(contents, self._decoded(contents), header)
+
+    def invented(
+        self, data: bytes, *, samples: int = 8, steps: int | None = None, limits: Limits | None = None
+    ) -> NDArray[np.float32]:
+        """How far samples with seeds 0, 1, ... are apart at every pixel (H, W): standard deviation, 1 is full range.
+
+        What is the same in all samples the file says; the rest is invented. BadInput for fewer than two samples, or
+        for none (0 steps).
+        """
+        contents = self._opened(data, limits)
+        steps = _decode_steps(contents.header) or 4 if steps is None else steps
+        if samples < 2 or steps < 1:
+            raise BadInput(f"{samples} samples of {steps} steps; give two or more of 1 to {STEPS}")
+        _warn(contents)
+        symbols = self._decoded(contents)
+        mean: NDArray[Any] = np.zeros(1, np.float32)
+        apart = mean
+        for seed in range(samples):
+            header = replace(contents.header, seed=seed, steps=steps, sampler=Sampler.MODEL)
+            picture = self._picture(contents, symbols, header)
+            own = picture.colours.astype(np.float32) / picture.top
+            before, mean = mean, mean + (own - mean) / (seed + 1)
+            apart = apart + (own - before) * (own - mean)
+        return np.sqrt((apart / (samples - 1)).mean(-1))
+
+    def _quality(self, quality: int | None) -> int:
+        count = self.model.qualities
+        quality = count // 2 if quality is None else quality
+        if not 0 <= quality < count:
+            raise BadInput(f"quality {quality}; this model has 0 (smallest file) to {count - 1}")
+        return quality
+
+    def _told(self, quality: int) -> Tensor:
+        return torch.tensor([quality], device=self.device)
+
+    @torch.inference_mode()
+    def _symbols(self, picture: Picture, quality: int) -> Tensor:
+        """Symbols (S, h, w) int32 on the CPU, of the middles of tiles."""
+        stride, model = self.model.stride, self.model
+        h, w = (-(-side // stride) for side in picture.size)
+        found = torch.empty(model.entropy.channels, h, w, dtype=torch.int32)
+        core = self.tile - 2 * self.halo
+        for top, left in product(range(0, h, core), range(0, w, core)):
+            rows, columns = (_around(start, core, self.halo, end) for start, end in ((top, h), (left, w)))
+            x = _floats(picture, rows, columns, stride).to(self.device)
+            own = model.symbols(x, self._told(quality))[0].cpu()
+            own = own[:, top - rows.start :, left - columns.start :][:, :core, :core]
+            own = own[:, : h - top, : w - left]
+            found[:, top : top + core, left : left + core] = own.to(torch.int32)
+        return found
+
+    def _messages(self, symbols: Tensor, quality: int) -> list[list[bytes]]:
+        told = self._told(quality)
+        return [
+            self.model.entropy.encode(symbols[None, :, rows, columns].long().to(self.device), told)[0]
+            for rows, columns in _parts(*symbols.shape[1:])
+        ]
+
+    def _opened(self, data: bytes, limits: Limits | None) -> Contents:
+        """A file taken apart; CodecError unless it is a picture of a model at hand and all numbers in it agree."""
+        contents = unpack(data, limits=limits, known=self.known)
+        header = contents.header
+        if header.kind != Kind.IMAGE or header.colour not in CHANNELS or header.depth not in DEPTHS:
+            raise CodecError(f"the file holds {describe(header)}, no picture; use the verb or function for that")
+        model, _ = self.known[header.fingerprint]
+        expected = len(list(_parts(*_latents(header, model))))
+        if header.layers != model.entropy.layers or contents.parts != expected:
+            raise CodecError(
+                f"the file has {contents.parts} parts of {header.layers} layers, a picture of its size {expected} of "
+                f"{model.entropy.layers}; it was not written as docs/bitstream.md says"
+            )
+        return contents
+
+    def _decoded(self, contents: Contents) -> Tensor:
+        """Symbols (S, h, w) int32; those that are lost are predicted."""
+        model, quality = self.known[contents.header.fingerprint]
+        size = _latents(contents.header, model)
+        found = torch.empty(model.entropy.channels, *size, dtype=torch.int32)
+        for index, (rows, columns) in enumerate(_parts(*size)):
+            shape = rows.stop - rows.start, columns.stop - columns.start
+            decoded = model.entropy.decode([contents.part(index)], shape, self._told(quality))
+            found[:, rows, columns] = decoded.symbols[0].cpu().clamp(-(2**31), 2**31 - 1).to(torch.int32)
+        return found
+
+    def _picture(self, contents: Contents, symbols: Tensor, header: Header) -> Picture:
+        """The pixels, band by band, and what travels along."""
+        channels = CHANNELS[header.colour]
+        pixels = np.empty((header.height, header.width, channels), DEPTHS[header.depth])
+        top, colours = 0, channels if channels % 2 else channels - 1
+        for band in self._bands(symbols, header):
+            levels = _levels(band[0, :, : header.height - top, : header.width], colours, pixels.dtype)
+            pixels[top : top + len(levels), :, :colours] = levels
+            top += len(levels)
+        extras = {extra.kind: extra.data for extra in contents.extras}
+        if channels != colours:
+            held = extras.get(ExtraKind.ALPHA)
+            shape = (header.height, header.width)
+            pixels[..., -1] = np.iinfo(pixels.dtype).max if held is None else alpha.decode(held, shape, pixels.dtype)
+        return Picture(pixels, extras.get(ExtraKind.EXIF, b""), extras.get(ExtraKind.ICC, b""))
+
+    @torch.inference_mode()
+    def _bands(self, symbols: Tensor, header: Header) -> Iterator[Tensor]:
+        """The picture (1, 3, rows, width) from top to bottom, in [-1, 1]."""
+        model, quality = self.known[header.fingerprint]
+        steps, told, stride = _decode_steps(header), self._told(quality), model.stride
+
+        def part(rows: slice, columns: slice) -> Tensor:
+            values = model.values(symbols[None, :, rows, columns].long().to(self.device), told)
+            if not steps:
+                return model.mean(values, told)
+            noise = counter.field(_times(rows, stride), _times(columns, stride), seed=header.seed)
+            return model.sample(values, told, torch.from_numpy(noise)[None].to(self.device), steps)
+
+        down, across = (spans(n, tile=self.tile, halo=self.halo, fade=self.fade) for n in symbols.shape[1:])
+        yield from bands(part, down, across, fade=self.fade, scale=stride)
+
+
+def describe(header: Header) -> str:
+    """What a file is, in words."""
+    return f"a {header.kind.name.lower()} of {header.width}x{header.height} ({header.colour.name}, {header.depth.name})"
+
+
+def _decode_steps(header: Header) -> int:
+    """Steps of the decode that a header asks for; 0 for the faithful one."""
+    return 0 if header.sampler == Sampler.MEAN else header.steps
+
+
+def _latents(header: Header, model: Learned) -> tuple[int, int]:
+    return -(-header.height // model.stride), -(-header.width // model.stride)
+
+
+def _parts(h: int, w: int) -> Iterator[tuple[slice, slice]]:
+    """Rows and columns of every part, row by row."""
+    for top, left in product(range(0, h, PART), range(0, w, PART)):
+        yield slice(top, min(top + PART, h)), slice(left, min(left + PART, w))
+
+
+def _around(start: int, core: int, halo: int, end: int) -> slice:
+    """A core with its margin, as far as there is one."""
+    return slice(max(start - halo, 0), min(start + core + halo, end))
+
+
+def _times(part: slice, scale: int) -> slice:
+    return slice(part.start * scale, part.stop * scale)
+
+
+def _floats(picture: Picture, rows: slice, columns: slice, stride: int) -> Tensor:
+    """A tile (1, 3, H, W) in [-1, 1]; beyond the picture its last row and column go on, and grey is all colours."""
+    height, width = picture.size
+    y = np.arange(rows.start * stride, rows.stop * stride).clip(max=height - 1)
+    x = np.arange(columns.start * stride, columns.stop * stride).clip(max=width - 1)
+    tile = picture.colours[y[0] : y[-1] + 1, x[0] : x[-1] + 1][y - y[0]][:, x - x[0]]
+    levels = torch.from_numpy(tile.astype(np.float32)).movedim(-1, 0)[None]
+    return (levels * (2 / picture.top) - 1).expand(-1, 3, -1, -1).contiguous()
+
+
+def _levels(band: Tensor, colours: int, dtype: Any) -> NDArray[Any]:
+    """Pixels (rows, width, colours), rounded, of a band (3, rows, width). CodecError for what is not a number."""
+    top = np.iinfo(dtype).max
+    kept = band.float() if colours == 3 else band.float().mean(0, keepdim=True)
+    if not bool(kept.isfinite().all()):
+        raise CodecError("the decoded picture has values that are not numbers; the file is damaged, fetch it again")
+    levels: NDArray[Any] = ((kept.double() + 1) * (top / 2)).round().clamp(0, top).movedim(0, -1).cpu().numpy()
+    return levels.astype(dtype)
+
+
+def _extras(picture: Picture) -> list[Extra]:
+    planes = picture.alpha
+    found = [Extra(ExtraKind.ALPHA, alpha.encode(planes))] if planes is not None else []
+    found += [Extra(ExtraKind.EXIF, picture.exif)] if picture.exif else []
+    return found + ([Extra(ExtraKind.ICC, picture.icc)] if picture.icc else [])
+
+
+def _warn(contents: Contents) -> None:
+    if contents.whole:
+        return
+    what = lost_words(contents)
+    warnings.warn(f"parts of the file are lost ({what}); what is missing was filled in", PartLost, stacklevel=3)
+
+
+def lost_words(contents: Contents) -> str:
+    """What is lost, in words."""
+    layers = contents.header.layers
+    words: list[str] = [f"{len(contents.lost)} of {len(contents.chunks)} chunks"] if contents.lost else []
+    first = min((chunk // contents.parts for chunk in contents.lost), default=layers)
+    if contents.lost and layers > 1:
+        words.append(f"from layer {first + 1} of {layers} on")
+    words += [f"{contents.extras_lost} extras"] if contents.extras_lost else []
+    return ", ".join(words)
