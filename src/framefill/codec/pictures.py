@@ -220,7 +220,7 @@ def write(picture: Picture, path: Path) -> None:
 
 def encode(picture: Picture, suffix: str) -> bytes:
     """The file's bytes; see `write`."""
-    kind = _kind(suffix)
+    kind = kind_of(suffix)
     if picture.depth == Depth.BITS_16 and kind in ("PNG", "TIFF"):
         return _deep_png(picture) if kind == "PNG" else _deep_tiff(picture)
     pixels = picture.pixels
@@ -230,10 +230,11 @@ def encode(picture: Picture, suffix: str) -> bytes:
     return _saved(image, kind, picture)
 
 
-def _kind(suffix: str) -> str:
+def kind_of(suffix: str) -> str:
+    """Pillow's name of the format that a suffix names; NotWritten where pictures cannot be written so."""
     Image.init()
     kind = Image.registered_extensions().get(suffix.lower(), "")
-    if kind not in Image.SAVE or kind == "PDF" or kind not in (*FORMATS, "FFC"):
+    if kind not in Image.SAVE or kind not in FORMATS:
         raise NotWritten(
             f"cannot write pictures as {suffix or 'a file without suffix'}; name it .png, .jpg, .tif or .webp"
         )
