@@ -10,6 +10,7 @@ from framefill.errors import BadInput
 from framefill.recipes import (
     autoencoder,
     climate,
+    compression,
     interpolation,
     latent_interpolation,
     latent_repair,
@@ -25,6 +26,7 @@ RECIPES: dict[str, type] = {
     "latent-interpolation": latent_interpolation.LatentInterpolation,
     "latent-repair": latent_repair.LatentRepair,
     "interpolation": interpolation.Interpolation,
+    "compression": compression.Compression,
 }
 
 
@@ -45,6 +47,7 @@ PRESETS: dict[str, dict[str, Preset]] = {
     "latent-interpolation": {name: Preset(*row) for name, row in latent_interpolation.PRESETS.items()},
     "latent-repair": {name: Preset(*row) for name, row in latent_repair.PRESETS.items()},
     "interpolation": {name: Preset(*row) for name, row in interpolation.PRESETS.items()},
+    "compression": {name: Preset(*row) for name, row in compression.PRESETS.items()},
 }
 
 

@@ -1,0 +1,199 @@
+"""The learned part of the picture codec: a small diffusion autoencoder whose first estimate is a transform code.
+
+      symbols = round((A x + encoder(x)) / step_q),     values = symbols step_q
+      x_hat(x_t, t) = S values + painter(x_t, S values, values, t, q)
+
+A and S begin as block cosines and back (codec/transform.py), so an untrained model is a plain transform codec, and
+training only improves on it. At t = 1 with x_t = 0 the painter gives the mean of what the symbols allow: the faithful
+decode, one call. From noise it draws a likely picture in a few calls: the realistic one (seed 002, section 3).
+
+Paper: seed 002 encodes to f32 features of 16 floats and paints the latents of a VQGAN. Here pixels are painted, for
+a first stage would bound every rate by its own loss (docs/latents.md: 24.8 dB at f4).
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from framefill.arrays import Rng
+from framefill.codec.context import Contextual
+from framefill.codec.entropy import EntropyModel
+from framefill.codec.transform import BLOCK, analysis, synthesis
+from framefill.diffusion.denoiser import Denoiser, angle_label
+from framefill.diffusion.sample import DPMSolver
+from framefill.diffusion.schedule import cosine
+from framefill.diffusion.target import X
+from framefill.errors import BadInput
+from framefill.nets.asymmetric import AsymmetricUNet, Plan
+from framefill.nets.exact import straight
+from framefill.nets.mixing import Filter, dense, halve, norm
+
+PATCH = BLOCK // 2
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a compressor is made of: latent channels of luma and of each chroma, widths and blocks of both networks.
+
+    `encoder` and `widths` start at a quarter of the picture's sides; `encoder` ends at an eighth. `groups` and `hidden`
+    are the entropy model's.
+    """
+
+    luma: int = 18
+    chroma: int = 6
+    encoder: Sequence[int] = (32, 96)
+    encoder_blocks: Sequence[int] = (1, 3)
+    widths: Sequence[int] = (48, 128, 192)
+    down: Sequence[int] = (1, 3, 3)
+    up: Sequence[int] = (2, 3, 3)
+    groups: int = 4
+    hidden: int = 48
+
+    @property
+    def channels(self) -> int:
+        """Of the latents."""
+        return self.luma + 2 * self.chroma
+
+    def plan(self) -> Plan:
+        """Of the painter."""
+        levels = len(self.widths)
+        return Plan(
+            widths=self.widths, heads=(0,) * levels, down=self.down, up=self.up, repeats=(1,) * levels,
+            dropout=(0.0,) * levels, patch=PATCH, response=False,
+        )  # fmt: skip
+
+
+class Analysis(nn.Module):
+    """Pictures (B, 3, H, W) to latents (B, C, H / 8, W / 8): block cosines and what a network adds to them."""
+
+    def __init__(self, sizes: Sizes):
+        super().__init__()
+        self.line = nn.Parameter(analysis(sizes.luma, sizes.chroma))
+        wide, deep = sizes.encoder
+        self.enter = dense(3 * PATCH**2, wide)
+        nn.init.normal_(
+            self.enter.bias, std=0.1
+        )  # the norms that follow forget how large their input is; this does not
+        self.fine = nn.ModuleList([Filter(wide, response=False) for _ in range(sizes.encoder_blocks[0])])
+        self.halve = halve(wide, deep, frames=False)
+        self.coarse = nn.ModuleList([Filter(deep, response=False) for _ in range(sizes.encoder_blocks[1])])
+        self.leave = dense(deep, sizes.channels)
+        nn.init.zeros_(self.leave.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """H and W are multiples of 8."""
+        h = self.enter(F.pixel_unshuffle(x, PATCH).movedim(1, -1))
+        for block in self.fine:
+            h = block(h)
+        h = self.halve(norm(h))
+        for block in self.coarse:
+            h = block(h)
+        with torch.autocast(x.device.type, enabled=False):  # a coefficient of 8 needs more than bfloat16's 3 digits
+            return F.conv2d(x.float(), self.line, stride=BLOCK) + self.leave(norm(h).float()).movedim(-1, 1)
+
+
+class Painter(nn.Module):
+    """Clean estimates from noisy pictures; the condition is the values, and the quality in [0, 1] as one more plane."""
+
+    def __init__(self, sizes: Sizes):
+        super().__init__()
+        self.line = nn.Parameter(synthesis(sizes.luma, sizes.chroma))
+        self.network = AsymmetricUNet(6, sizes.channels, sizes.plan(), answers=3)
+        nn.init.normal_(self.network.enter.bias, std=0.02)  # as in `Analysis`
+
+    def forward(self, x_t: Tensor, label: Tensor, cond: Tensor) -> Tensor:
+        """x_t (B, 3, H, W), label (B,) in [0, 1000], cond (B, C + 1, H / 8, W / 8) to (B, 3, H, W)."""
+        values, quality = cond[:, :-1], cond[:, -1, 0, 0]
+        with torch.autocast(x_t.device.type, enabled=False):
+            plain = F.conv_transpose2d(values.float(), self.line, stride=BLOCK)
+        added = self.network(torch.cat([x_t, plain.to(x_t.dtype)], 1), label / 1000, values, second=quality)
+        return plain + added.float()
+
+
+class Compressor(nn.Module):
+    """Pictures to symbols and back at one of several qualities, 0 the smallest files; see the module.
+
+    `steps` (Q,) are the quantisation steps to begin with, in units of pixels in [-1, 1]; every quality and channel
+    learns its own.
+    """
+
+    stride = BLOCK
+
+    def __init__(self, sizes: Sizes, steps: Sequence[float]):
+        super().__init__()
+        if not steps or min(steps) <= 0:
+            raise BadInput(f"a codec has one positive step or more, one for each quality; got {tuple(steps)}")
+        self.analysis = Analysis(sizes)
+        start = torch.tensor(steps).log()[:, None]
+        self.log_steps = nn.Parameter(start.expand(-1, sizes.channels).clone())
+        self.entropy: EntropyModel = Contextual(
+            sizes.channels, groups=sizes.groups, hidden=sizes.hidden, settings=len(steps)
+        )
+        self.denoiser = Denoiser(Painter(sizes), cosine(-10, 10), X(), label=angle_label)
+
+    @property
+    def qualities(self) -> int:
+        """How many there are."""
+        return len(self.log_steps)
+
+    def coded(self, x: Tensor, quality: Tensor) -> Tensor:
+        """Symbols of x (B, 3, H, W), whole numbers in floats with gradients straight through the rounding."""
+        scaled = self.analysis(x) / self._steps(quality)
+        return straight(scaled.round(), scaled)
+
+    def symbols(self, x: Tensor, quality: Tensor) -> Tensor:
+        """Symbols int64 (B, C, H / 8, W / 8) of pictures x (B, 3, H, W) in [-1, 1] at qualities (B,).
+
+        BadInput unless H and W are multiples of 8, the numbers finite and the qualities there.
+        """
+        if x.ndim != 4 or x.shape[1] != 3 or x.shape[2] % BLOCK or x.shape[3] % BLOCK or not x.numel():
+            raise BadInput(f"pictures of shape {tuple(x.shape)}; give (B, 3, H, W) with sides that are multiples of 8")
+        if not bool(x.isfinite().all()):
+            raise BadInput("the picture has NaN or infinite values; it cannot be coded")
+        if len(quality) != len(x) or not bool(((quality >= 0) & (quality < self.qualities)).all()):
+            raise BadInput(f"give one quality of 0..{self.qualities - 1} per picture, got {quality.tolist()}")
+        return self.coded(x, quality).long()
+
+    def values(self, symbols: Tensor, quality: Tensor) -> Tensor:
+        """What the painter sees of symbols (B, C, h, w): float32, the same shape."""
+        return symbols.float() * self._steps(quality)
+
+    def mean(self, values: Tensor, quality: Tensor) -> Tensor:
+        """The faithful decode (B, 3, H, W), about [-1, 1], in one call."""
+        B, _, h, w = values.shape
+        blank = values.new_zeros(B, 3, BLOCK * h, BLOCK * w)
+        latest = torch.ones(B, dtype=torch.float64, device=values.device)
+        return self.denoiser(blank, latest, self.condition(values, quality))
+
+    def sample(self, values: Tensor, quality: Tensor, noise: Tensor, steps: int) -> Tensor:
+        """A realistic decode (B, 3, H, W) in `steps` calls from standard normal noise (B, 3, H, W)."""
+        sampler = DPMSolver(steps)
+        path = sampler.path(self.denoiser)
+        start, nothing = path[0].sigma * noise, Rng([0] * len(noise))  # this sampler draws none on its way
+        return deque(sampler.trajectory(self.denoiser, start, self.condition(values, quality), nothing, path=path), 1)[
+            0
+        ]
+
+    def condition(self, values: Tensor, quality: Tensor) -> Tensor:
+        """What the painter is told: values and quality."""
+        share = quality.to(values.dtype) / max(self.qualities - 1, 1)
+        return torch.cat([values, share[:, None, None, None].expand(-1, 1, *values.shape[2:])], 1)
+
+    def fingerprint(self, quality: int) -> bytes:
+        """Four bytes that a file names model and quality by: of sha256(sha256 of all tensors, quality)."""
+        return sha256(self.digest() + bytes([quality])).digest()[:4]
+
+    def digest(self) -> bytes:
+        """sha256 of all tensors, float32 in order of their names, each after its name."""
+        whole = sha256()
+        for name, tensor in sorted(self.state_dict().items()):
+            whole.update(name.encode() + b"\0" + tensor.detach().cpu().float().numpy().astype("<f4").tobytes())
+        return whole.digest()
+
+    def _steps(self, quality: Tensor) -> Tensor:
+        return self.log_steps[quality].exp()[:, :, None, None]
