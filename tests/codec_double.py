@@ -2,9 +2,11 @@
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from framefill.codec import container
 from framefill.codec.context import Contextual
 from framefill.codec.entropy import Factorised
 from framefill.codec.picture_codec import PictureCodec
@@ -64,6 +66,10 @@ class Double(nn.Module):
     def sample(self, values: Tensor, quality: Tensor, noise: Tensor, steps: int) -> Tensor:
         assert noise.shape[2:] == (SIDE * values.shape[2], SIDE * values.shape[3])
         return self.mean(values, quality) + self.spread / steps * noise
+
+    def fingerprint(self, quality: int) -> bytes:
+        tensors = {name: tensor.numpy() for name, tensor in self.state_dict().items()}
+        return container.fingerprint(tensors | {"quality": np.array([quality])})
 
     def step(self, quality: Tensor) -> Tensor:
         return torch.tensor(STEPS, dtype=torch.float64)[quality][:, None, None, None]

@@ -18,7 +18,8 @@ def info(
     """What a model is: recipe, training, data, licence, scores. Or what a compressed file holds.
 
     Args:
-        model: A model file, a compressed file (.ffc), a run folder, or the name of a shipped model; nothing lists the shipped ones.
+        model: A model file, a compressed file (.ffc), a run folder, or the name of a shipped model; nothing
+            lists the shipped ones.
         as_json: Print one JSON object.
     """
     from framefill.cli import compress

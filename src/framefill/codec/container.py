@@ -134,20 +134,14 @@ def _check(start: int, index: int, payload: bytes) -> int:
     return zlib.crc32(payload, zlib.crc32(varint(index), start))
 
 
-def digest(tensors: dict[str, NDArray[np.generic]]) -> bytes:
-    """The sha256 over names, types, shapes and little-endian values, in the order of the names."""
-    total = sha256()
+def fingerprint(tensors: dict[str, NDArray[np.generic]]) -> bytes:
+    """The first 4 bytes of the sha256 over names, types, shapes and little-endian values, in the order of the names."""
+    digest = sha256()
     for name in sorted(tensors):
         values = np.ascontiguousarray(tensors[name])
         values = values.astype(values.dtype.newbyteorder("<"), copy=False)
-        total.update(f"{name}\0{values.dtype.str}\0{values.shape}\0".encode() + values.tobytes())
-    return total.digest()
-
-
-def fingerprint(tensors: dict[str, NDArray[np.generic]], quality: int | None = None) -> bytes:
-    """The first 4 bytes of the digest; of a model with several qualities those of sha256(digest, one byte quality)."""
-    whole = digest(tensors)
-    return (whole if quality is None else sha256(whole + bytes([quality])).digest())[:4]
+        digest.update(f"{name}\0{values.dtype.str}\0{values.shape}\0".encode() + values.tobytes())
+    return digest.digest()[:4]
 
 
 def truncated(data: bytes, layers: int) -> bytes:

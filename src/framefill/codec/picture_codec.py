@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from framefill.codec import alpha, counter
-from framefill.codec.container import Contents, Extra, ExtraKind, fingerprint, pack, unpack
+from framefill.codec.container import Contents, Extra, ExtraKind, pack, unpack
 from framefill.codec.entropy import EntropyModel
 from framefill.codec.header import Colour, Depth, Header, Kind, Limits, Sampler
 from framefill.codec.pictures import Picture
@@ -26,6 +26,7 @@ from framefill.errors import BadInput, CodecError
 from framefill.latents.tiles import bands, spans
 
 PART = 128  # latents on a side of what is one message
+ROUND = 4  # latents: networks halve what they see a few times, so they are given multiples of this
 CHANNELS = {Colour.GREY: 1, Colour.GREY_ALPHA: 2, Colour.RGB: 3, Colour.RGBA: 4}
 DEPTHS: dict[Depth, Any] = {Depth.BITS_8: np.uint8, Depth.BITS_16: np.uint16}
 STEPS = 31
@@ -35,8 +36,12 @@ class Learned(Protocol):
     """The learned part, as codec/model.py has it: pictures are (B, 3, H, W) in [-1, 1], sides multiples of `stride`."""
 
     stride: int
-    qualities: int
     entropy: EntropyModel
+
+    @property
+    def qualities(self) -> int:
+        """How many there are, 0 the smallest files."""
+        ...
 
     def symbols(self, x: Tensor, quality: Tensor) -> Tensor:
         """Whole numbers (B, S, h, w) int64."""
@@ -54,8 +59,8 @@ class Learned(Protocol):
         """A realistic picture from noise (B, 3, H, W)."""
         ...
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Its tensors."""
+    def fingerprint(self, quality: int) -> bytes:
+        """Four bytes that a file names model and quality by."""
         ...
 
 
@@ -65,8 +70,7 @@ class PartLost(UserWarning):
 
 def fingerprints(model: Learned) -> list[bytes]:
     """Of every quality."""
-    tensors: dict[str, NDArray[Any]] = {name: t.detach().cpu().numpy() for name, t in model.state_dict().items()}
-    return [fingerprint(tensors, quality) for quality in range(model.qualities)]
+    return [model.fingerprint(quality) for quality in range(model.qualities)]
 
 
 @dataclass(frozen=True)
@@ -80,8 +84,8 @@ class PictureCodec:
     card: Any = None
     device: str = "cpu"
     others: tuple[Learned, ...] = ()
-    tile: int = 64
-    halo: int = 4
+    tile: int = 96
+    halo: int = 8
     fade: int = 8
 
     @cached_property
@@ -253,11 +257,15 @@ class PictureCodec:
         steps, told, stride = _decode_steps(header), self._told(quality), model.stride
 
         def part(rows: slice, columns: slice) -> Tensor:
-            values = model.values(symbols[None, :, rows, columns].long().to(self.device), told)
+            h, w = rows.stop - rows.start, columns.stop - columns.start
+            whole = _continued(symbols[:, rows, columns]).to(self.device)
+            values = model.values(whole[None].long(), told)
             if not steps:
-                return model.mean(values, told)
-            noise = counter.field(_times(rows, stride), _times(columns, stride), seed=header.seed)
-            return model.sample(values, told, torch.from_numpy(noise)[None].to(self.device), steps)
+                return model.mean(values, told)[..., : stride * h, : stride * w]
+            top, left = stride * rows.start, stride * columns.start
+            places = slice(top, top + stride * whole.shape[1]), slice(left, left + stride * whole.shape[2])
+            noise = torch.from_numpy(counter.field(*places, seed=header.seed))[None].to(self.device)
+            return model.sample(values, told, noise, steps)[..., : stride * h, : stride * w]
 
         down, across = (spans(n, tile=self.tile, halo=self.halo, fade=self.fade) for n in symbols.shape[1:])
         yield from bands(part, down, across, fade=self.fade, scale=stride)
@@ -288,8 +296,12 @@ def _around(start: int, core: int, halo: int, end: int) -> slice:
     return slice(max(start - halo, 0), min(start + core + halo, end))
 
 
-def _times(part: slice, scale: int) -> slice:
-    return slice(part.start * scale, part.stop * scale)
+def _continued(symbols: Tensor) -> Tensor:
+    """Symbols (S, h, w) of a tile, whose last row and column go on to a multiple of `ROUND`."""
+    h, w = symbols.shape[1:]
+    y = torch.arange(-(-h // ROUND) * ROUND).clamp(max=h - 1)
+    x = torch.arange(-(-w // ROUND) * ROUND).clamp(max=w - 1)
+    return symbols[:, y][:, :, x]
 
 
 def _floats(picture: Picture, rows: slice, columns: slice, stride: int) -> Tensor:
