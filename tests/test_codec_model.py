@@ -114,6 +114,23 @@ def test_a_picture_does_not_depend_on_its_batch_or_on_what_is_far_away():
     assert float(apart[-8:].max()) > 0.01
 
 
+def test_sides_that_the_painter_does_not_halve_are_padded_and_cut():
+    """Far from the edge nothing changes, near it little."""
+    torch.manual_seed(4)
+    model, quality = (
+        Compressor(Sizes(6, 2, (16, 24), (1, 1), (8, 8, 8), (1, 1, 1), (1, 1, 1), 2, 12), [0.2]),
+        torch.tensor([0]),
+    )
+    with torch.no_grad():
+        model.denoiser.network.network.leave.weight.normal_(std=0.05)
+        values = torch.randn(1, 10, 25, 25)
+        longer = torch.nn.functional.pad(values, (0, 1, 0, 1), mode="replicate")
+        made, whole = model.mean(values, quality), model.mean(longer, quality)
+    assert made.shape == (1, 3, 200, 200)
+    apart = (made - whole[..., :200, :200]).abs()
+    assert float(apart[..., :64, :64].max()) < 1e-5 < float(apart[..., -8:, :].max())
+
+
 def test_quality_and_noise_and_values_all_count():
     model, x = stirred(), pictures(1, 3, 32, 32)
     one, two = torch.tensor([0]), torch.tensor([1])

@@ -111,8 +111,14 @@ class Painter(nn.Module):
         values, quality = cond[:, :-1], cond[:, -1, 0, 0]
         with torch.autocast(x_t.device.type, enabled=False):
             plain = F.conv_transpose2d(values.float(), self.line, stride=BLOCK)
-        added = self.network(torch.cat([x_t, plain.to(x_t.dtype)], 1), label / 1000, values, second=quality)
-        return plain + added.float()
+        seen = torch.cat([x_t, plain.to(x_t.dtype)], 1)
+        # the network halves more often than latents do: their edges go on as far as it needs
+        right, below = (-side % self.network.stride for side in (x_t.shape[3], x_t.shape[2]))
+        if right or below:
+            seen = F.pad(seen, (0, right, 0, below), mode="replicate")
+            values = F.pad(values, (0, right // BLOCK, 0, below // BLOCK), mode="replicate")
+        added = self.network(seen, label / 1000, values, second=quality)
+        return plain + added[..., : x_t.shape[2], : x_t.shape[3]].float()
 
 
 class Compressor(nn.Module):
