@@ -26,7 +26,6 @@ from framefill.errors import BadInput, CodecError
 from framefill.latents.tiles import bands, spans
 
 PART = 128  # latents on a side of what is one message
-ROUND = 4  # latents: networks halve what they see a few times, so they are given multiples of this
 CHANNELS = {Colour.GREY: 1, Colour.GREY_ALPHA: 2, Colour.RGB: 3, Colour.RGBA: 4}
 DEPTHS: dict[Depth, Any] = {Depth.BITS_8: np.uint8, Depth.BITS_16: np.uint16}
 STEPS = 31
@@ -257,15 +256,11 @@ class PictureCodec:
         steps, told, stride = _decode_steps(header), self._told(quality), model.stride
 
         def part(rows: slice, columns: slice) -> Tensor:
-            h, w = rows.stop - rows.start, columns.stop - columns.start
-            whole = _continued(symbols[:, rows, columns]).to(self.device)
-            values = model.values(whole[None].long(), told)
+            values = model.values(symbols[None, :, rows, columns].long().to(self.device), told)
             if not steps:
-                return model.mean(values, told)[..., : stride * h, : stride * w]
-            top, left = stride * rows.start, stride * columns.start
-            places = slice(top, top + stride * whole.shape[1]), slice(left, left + stride * whole.shape[2])
-            noise = torch.from_numpy(counter.field(*places, seed=header.seed))[None].to(self.device)
-            return model.sample(values, told, noise, steps)[..., : stride * h, : stride * w]
+                return model.mean(values, told)
+            noise = counter.field(_times(rows, stride), _times(columns, stride), seed=header.seed)
+            return model.sample(values, told, torch.from_numpy(noise)[None].to(self.device), steps)
 
         down, across = (spans(n, tile=self.tile, halo=self.halo, fade=self.fade) for n in symbols.shape[1:])
         yield from bands(part, down, across, fade=self.fade, scale=stride)
@@ -296,12 +291,8 @@ def _around(start: int, core: int, halo: int, end: int) -> slice:
     return slice(max(start - halo, 0), min(start + core + halo, end))
 
 
-def _continued(symbols: Tensor) -> Tensor:
-    """Symbols (S, h, w) of a tile, whose last row and column go on to a multiple of `ROUND`."""
-    h, w = symbols.shape[1:]
-    y = torch.arange(-(-h // ROUND) * ROUND).clamp(max=h - 1)
-    x = torch.arange(-(-w // ROUND) * ROUND).clamp(max=w - 1)
-    return symbols[:, y][:, :, x]
+def _times(part: slice, scale: int) -> slice:
+    return slice(part.start * scale, part.stop * scale)
 
 
 def _floats(picture: Picture, rows: slice, columns: slice, stride: int) -> Tensor:
