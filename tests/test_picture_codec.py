@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from codec_double import Blurred, Double, codec
-from framefill.codec import counter
+from framefill.codec import alpha, counter, residual
 from framefill.codec.container import Extra, pack, truncated, unpack
+from framefill.codec.cut import PART
 from framefill.codec.header import Colour, Depth, Header, Kind, Limits, Sampler
-from framefill.codec.picture_codec import PART, PartLost, PictureCodec, fingerprints
+from framefill.codec.picture_codec import PartLost, PictureCodec, fingerprints
 from framefill.codec.pictures import Picture
 from framefill.errors import BadInput, CodecError
 
@@ -211,8 +212,14 @@ def test_what_cannot_be_is_refused():
         there.decompress(pack(head, [part, part]))
     with pytest.raises(CodecError, match="1 parts of 1 layers"):
         there.decompress(pack(replace(head, layers=1), [part[:1]]))
-    with pytest.raises(CodecError, match="transparency"):
-        there.decompress(pack(replace(head, colour=Colour.RGBA), [part], [Extra(5, b"nonsense")]))
+    for held, words in (
+        (b"nonsense", "planes"),
+        (alpha.encode(np.zeros((20, 21), np.uint8)), "limits"),
+        (alpha.encode(np.zeros((19, 21), np.uint8)), "transparency"),
+        (alpha.encode(np.full((20, 20), 256, np.uint16)), "transparency"),
+    ):
+        with pytest.raises(CodecError, match=words):
+            there.decompress(pack(replace(head, colour=Colour.RGBA), [part], [Extra(5, held)]))
 
 
 def test_a_decoder_that_gives_no_numbers_is_not_believed():
@@ -242,3 +249,96 @@ def test_symbols_do_not_depend_on_threads():
         files.add(codec().compress(picture, quality=2))
     torch.set_num_threads(before)
     assert len(files) == 1
+
+
+@pytest.mark.parametrize("bound", [0, 1, 9])
+@pytest.mark.parametrize(("channels", "dtype"), [(1, np.uint8), (3, np.uint8), (4, np.uint16)])
+def test_a_bound_is_kept(bound, channels, dtype):
+    rng = np.random.default_rng(bound)
+    picture = scene(30, 40, channels, dtype)
+    rough = picture.pixels + rng.integers(-9, 10, picture.pixels.shape)
+    picture = Picture(rough.clip(0, picture.top).astype(dtype))
+    there = PictureCodec(Blurred().eval(), tile=9, halo=1, fade=1)  # a bound does not lean on these
+    data = there.compress(picture, quality=1, max_error=bound)
+    found = codec_of(Blurred()).decompress(data)
+    apart = np.abs(found.colours.astype(int) - picture.colours)
+    assert apart.max() <= bound
+    if channels == 4:
+        np.testing.assert_array_equal(found.alpha, picture.alpha)
+    assert len(data) <= len(there.compress(picture, quality=1, max_error=max(bound - 1, 0)))
+    for verb in (there.decompress, there.invented):
+        with pytest.raises(BadInput, match="nothing to draw"):
+            verb(data, steps=2)
+
+
+def codec_of(model) -> PictureCodec:
+    return PictureCodec(model.eval())
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(np.uint8, 3), (np.uint16, 11)])
+def test_a_bound_is_kept_where_the_decode_drifts_as_between_machines(dtype, bound):
+    """Floats that are 1e-4 apart move a level, in 16 bits three."""
+
+    class Drifting(Double):
+        def mean(self, values, quality):
+            made = super().mean(values, quality)
+            rng = torch.Generator().manual_seed(0)
+            return made + 1e-4 * (2 * torch.rand(made.shape, generator=rng) - 1)
+
+    noise = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (40, 48, 3), dtype)
+    picture = codec().decompress(codec().compress(Picture(noise), quality=3))  # what the codec knows best
+    data = codec().compress(picture, quality=3, max_error=bound)
+    assert residual.leans(unpack(data).part(0)[3]) == residual.Base.DECODE
+    found = codec_of(Drifting()).decompress(data)
+    assert (found.pixels != codec().decompress(data).pixels).any()
+    assert np.abs(found.pixels.astype(int) - picture.pixels).max() <= bound
+
+
+def test_without_room_for_drift_the_bound_would_break(monkeypatch):
+    monkeypatch.setitem(residual.ROOM, Depth.BITS_16, 0)
+    test_broken = pytest.raises(AssertionError)
+    with test_broken:
+        test_a_bound_is_kept_where_the_decode_drifts_as_between_machines(np.uint16, 11)
+
+
+def test_a_lossless_file_needs_no_network(monkeypatch):
+    picture, there = scene(40, 40), codec()
+    data = there.compress(picture, max_error=0)
+    monkeypatch.setattr(Double, "mean", lambda *a: pytest.fail("decoded"))
+    np.testing.assert_array_equal(there.decompress(data).pixels, picture.pixels)
+
+
+def test_a_lost_residual_leaves_the_decode_and_says_so():
+    picture, there = scene(40, 40), codec()
+    data = there.compress(picture, quality=2, max_error=0)
+    with pytest.warns(PartLost, match="bound is not kept"):
+        damaged = there.decompress(data[:-3])
+    np.testing.assert_array_equal(damaged.pixels, there.decompress(there.compress(picture, quality=2)).pixels)
+
+
+def test_a_residual_over_what_is_lost_is_left_out():
+    there = codec()
+    noise = Picture(np.random.default_rng(0).integers(0, 256, (40, 48, 3), np.uint8))
+    data = there.compress(there.decompress(there.compress(noise, quality=3)), quality=3, max_error=3)
+    first = unpack(data).part(0)[0]
+    bad = bytearray(data)
+    bad[data.index(first)] ^= 1
+    with pytest.warns(PartLost, match="from layer 1 of 4 on"):
+        damaged = there.decompress(bytes(bad))
+    flat = np.abs(damaged.pixels.astype(int) - 128)
+    assert flat.max() <= 1  # nothing arrived, and nothing was added to it
+
+
+def test_bounds_that_cannot_be_and_residuals_that_are_none():
+    picture, there = scene(16, 16), codec()
+    with pytest.raises(BadInput, match="a bound of -1 levels"):
+        there.compress(picture, max_error=-1)
+    with pytest.raises(BadInput, match="nothing to draw"):
+        there.compress(picture, max_error=1, steps=1)
+    good = residual.encode(picture.pixels, picture.pixels, 0, Depth.BITS_8)
+    np.testing.assert_array_equal(residual.decode(good, np.zeros_like(picture.pixels)), picture.pixels)
+    for bad in (b"\x02" + good[1:], good[:1] + b"\x02" + good[2:]):
+        with pytest.raises(CodecError, match="residual has step"):
+            residual.decode(bad, picture.pixels)
+    with pytest.raises(CodecError, match="residual has shape"):
+        residual.decode(residual.encode(picture.pixels[:8], picture.pixels[:8], 0, Depth.BITS_8), picture.pixels)

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from framefill.codec import alpha, counter
+from framefill.codec import alpha, counter, cut, residual
 from framefill.codec.container import Contents, Extra, ExtraKind, pack, unpack
 from framefill.codec.entropy import EntropyModel
 from framefill.codec.header import Colour, Depth, Header, Kind, Limits, Sampler
@@ -25,10 +25,10 @@ from framefill.codec.pictures import Picture
 from framefill.errors import BadInput, CodecError
 from framefill.latents.tiles import bands, spans
 
-PART = 128  # latents on a side of what is one message
 CHANNELS = {Colour.GREY: 1, Colour.GREY_ALPHA: 2, Colour.RGB: 3, Colour.RGBA: 4}
 DEPTHS: dict[Depth, Any] = {Depth.BITS_8: np.uint8, Depth.BITS_16: np.uint16}
 STEPS = 31
+TILING = (96, 8, 8)  # tile, halo and fade in latents; files with a bound lean on these
 
 
 class Learned(Protocol):
@@ -83,9 +83,9 @@ class PictureCodec:
     card: Any = None
     device: str = "cpu"
     others: tuple[Learned, ...] = ()
-    tile: int = 96
-    halo: int = 8
-    fade: int = 8
+    tile: int = TILING[0]
+    halo: int = TILING[1]
+    fade: int = TILING[2]
 
     @cached_property
     def known(self) -> dict[bytes, tuple[Learned, int]]:
@@ -101,27 +101,45 @@ class PictureCodec:
         """The fingerprints of the model's qualities."""
         return fingerprints(self.model)
 
-    def compress(self, picture: Picture, *, quality: int | None = None, steps: int = 0, seed: int = 0) -> bytes:
+    def compress(
+        self,
+        picture: Picture,
+        *,
+        quality: int | None = None,
+        steps: int = 0,
+        seed: int = 0,
+        max_error: int | None = None,
+    ) -> bytes:
         """The file's bytes. `quality` 0 (smallest) to `model.qualities` - 1, by default the middle one.
 
         `steps` 0 (the faithful picture) to 31 and `seed` are how the file is decoded if nothing else is asked for.
+        With `max_error` no level of the decoded picture is off by more, on any machine; 0 is lossless.
         """
         quality = self._quality(quality)
+        if max_error is not None and steps:
+            raise BadInput(f"within {max_error} levels of the picture there is nothing to draw; leave the steps away")
         if not 0 <= steps <= STEPS:
             raise BadInput(f"{steps} steps; give 0 (the faithful picture) to {STEPS}")
         header = Header(
             Kind.IMAGE, self.marks[quality], picture.size[1], picture.size[0], depth=picture.depth,
-            colour=picture.colour, layers=self.model.entropy.layers, seed=seed, steps=steps,
+            colour=picture.colour, layers=self.model.entropy.layers + (max_error is not None), seed=seed, steps=steps,
             sampler=Sampler.MODEL if steps else Sampler.MEAN,
         )  # fmt: skip
-        return pack(header, self._messages(self._symbols(picture, quality), quality), _extras(picture))
+        symbols = self._symbols(picture, quality)
+        messages = self._messages(symbols, quality)
+        if max_error is not None:
+            for message, more in zip(messages, self._residuals(picture, symbols, header, max_error), strict=True):
+                message.append(more)
+        return pack(header, messages, _extras(picture))
 
-    def fitted(self, picture: Picture, size: int, *, steps: int = 0, seed: int = 0) -> bytes:
+    def fitted(
+        self, picture: Picture, size: int, *, steps: int = 0, seed: int = 0, max_error: int | None = None
+    ) -> bytes:
         """The file of the best quality that has at most `size` bytes; BadInput where even the lowest has more."""
         best, least, most = None, 0, self.model.qualities - 1
         while least <= most:
             quality = (least + most) // 2
-            data = self.compress(picture, quality=quality, steps=steps, seed=seed)
+            data = self.compress(picture, quality=quality, steps=steps, seed=seed, max_error=max_error)
             if len(data) <= size:
                 best, least = data, quality + 1
             else:
@@ -141,14 +159,13 @@ class PictureCodec:
         contents = self._opened(data, limits)
         header = contents.header
         if steps is not None or seed is not None:
+            drawn = _decode_steps(header) if steps is None else steps
             header = replace(
-                header,
-                seed=header.seed if seed is None else seed,
-                steps=_decode_steps(header) if steps is None else steps,
-            )
-            header = replace(header, sampler=Sampler.MODEL if header.steps else Sampler.MEAN)
-        _warn(contents)
-        return self._picture(contents, self._decoded(contents), header)
+                header, seed=header.seed if seed is None else seed, steps=drawn,
+                sampler=Sampler.MODEL if drawn else Sampler.MEAN,
+            )  # fmt: skip
+        self._warn(contents)
+        return self._picture(contents, header)
 
     def invented(
         self, data: bytes, *, samples: int = 8, steps: int | None = None, limits: Limits | None = None
@@ -162,17 +179,32 @@ class PictureCodec:
         steps = _decode_steps(contents.header) or 4 if steps is None else steps
         if samples < 2 or steps < 1:
             raise BadInput(f"{samples} samples of {steps} steps; give two or more of 1 to {STEPS}")
-        _warn(contents)
-        symbols = self._decoded(contents)
+        self._warn(contents)
         mean: NDArray[Any] = np.zeros(1, np.float32)
         apart = mean
         for seed in range(samples):
             header = replace(contents.header, seed=seed, steps=steps, sampler=Sampler.MODEL)
-            picture = self._picture(contents, symbols, header)
+            picture = self._picture(contents, header)
             own = picture.colours.astype(np.float32) / picture.top
             before, mean = mean, mean + (own - mean) / (seed + 1)
             apart = apart + (own - before) * (own - mean)
         return np.sqrt((apart / (samples - 1)).mean(-1))
+
+    def _warn(self, contents: Contents) -> None:
+        """Says what is lost, if anything is."""
+        if contents.whole:
+            return
+        layers = contents.header.layers
+        words: list[str] = []
+        if contents.lost:
+            first = min(chunk // contents.parts for chunk in contents.lost)
+            words.append(
+                f"{len(contents.lost)} of {len(contents.chunks)} chunks, from layer {first + 1} of {layers} on"
+            )
+        words += [f"{contents.extras_lost} extras"] if contents.extras_lost else []
+        words += ["the bound is not kept there"] if contents.lost and self._missing(contents) else []
+        what = ", ".join(words)
+        warnings.warn(f"parts of the file are lost ({what}); what is missing was filled in", PartLost, stacklevel=3)
 
     def _quality(self, quality: int | None) -> int:
         count = self.model.qualities
@@ -192,8 +224,8 @@ class PictureCodec:
         found = torch.empty(model.entropy.channels, h, w, dtype=torch.int32)
         core = self.tile - 2 * self.halo
         for top, left in product(range(0, h, core), range(0, w, core)):
-            rows, columns = (_around(start, core, self.halo, end) for start, end in ((top, h), (left, w)))
-            x = _floats(picture, rows, columns, stride).to(self.device)
+            rows, columns = (cut.around(start, core, self.halo, end) for start, end in ((top, h), (left, w)))
+            x = cut.floats(picture, rows, columns, stride).to(self.device)
             own = model.symbols(x, self._told(quality))[0].cpu()
             own = own[:, top - rows.start :, left - columns.start :][:, :core, :core]
             own = own[:, : h - top, : w - left]
@@ -204,7 +236,7 @@ class PictureCodec:
         told = self._told(quality)
         return [
             self.model.entropy.encode(symbols[None, :, rows, columns].long().to(self.device), told)[0]
-            for rows, columns in _parts(*symbols.shape[1:])
+            for rows, columns in cut.parts(*symbols.shape[1:])
         ]
 
     def _opened(self, data: bytes, limits: Limits | None) -> Contents:
@@ -214,8 +246,8 @@ class PictureCodec:
         if header.kind != Kind.IMAGE or header.colour not in CHANNELS or header.depth not in DEPTHS:
             raise CodecError(f"the file holds {describe(header)}, no picture; use the verb or function for that")
         model, _ = self.known[header.fingerprint]
-        expected = len(list(_parts(*_latents(header, model))))
-        if header.layers != model.entropy.layers or contents.parts != expected:
+        expected = len(list(cut.parts(*_latents(header, model))))
+        if header.layers - model.entropy.layers not in (0, 1) or contents.parts != expected:
             raise CodecError(
                 f"the file has {contents.parts} parts of {header.layers} layers, a picture of its size {expected} of "
                 f"{model.entropy.layers}; it was not written as docs/bitstream.md says"
@@ -227,43 +259,83 @@ class PictureCodec:
         model, quality = self.known[contents.header.fingerprint]
         size = _latents(contents.header, model)
         found = torch.empty(model.entropy.channels, *size, dtype=torch.int32)
-        for index, (rows, columns) in enumerate(_parts(*size)):
+        for index, (rows, columns) in enumerate(cut.parts(*size)):
             shape = rows.stop - rows.start, columns.stop - columns.start
-            decoded = model.entropy.decode([contents.part(index)], shape, self._told(quality))
+            decoded = model.entropy.decode([contents.part(index)[: model.entropy.layers]], shape, self._told(quality))
             found[:, rows, columns] = decoded.symbols[0].cpu().clamp(-(2**31), 2**31 - 1).to(torch.int32)
         return found
 
-    def _picture(self, contents: Contents, symbols: Tensor, header: Header) -> Picture:
-        """The pixels, band by band, and what travels along."""
+    def _residuals(self, picture: Picture, symbols: Tensor, header: Header, bound: int) -> Iterator[bytes]:
+        """Of every part."""
+        decoded = np.zeros_like(picture.colours)
+        if bound >= residual.ROOM[header.depth]:
+            self._paint(decoded, symbols, header)
+        for rows, columns in cut.parts(*symbols.shape[1:]):
+            place = cut.times(rows, self.model.stride), cut.times(columns, self.model.stride)
+            yield residual.encode(picture.colours[place], decoded[place], bound, header.depth)
+
+    def _picture(self, contents: Contents, header: Header) -> Picture:
+        """The pixels, and what travels along."""
         channels = CHANNELS[header.colour]
-        pixels = np.empty((header.height, header.width, channels), DEPTHS[header.depth])
-        top, colours = 0, channels if channels % 2 else channels - 1
-        for band in self._bands(symbols, header):
-            levels = _levels(band[0, :, : header.height - top, : header.width], colours, pixels.dtype)
-            pixels[top : top + len(levels), :, :colours] = levels
-            top += len(levels)
+        pixels = np.zeros((header.height, header.width, channels), DEPTHS[header.depth])
+        colours = pixels[..., : channels - 1 + channels % 2]
+        missing = self._missing(contents)
+        if missing and _decode_steps(header):
+            raise BadInput(
+                "the file keeps the picture within a bound, so there is nothing to draw; leave the steps away"
+            )
+        if not missing or any(more is None or residual.leans(more) for more in missing):
+            self._paint(colours, self._decoded(contents), header)
+        if missing:
+            self._complete(colours, contents, missing)
         extras = {extra.kind: extra.data for extra in contents.extras}
-        if channels != colours:
+        if channels % 2 == 0:
             held = extras.get(ExtraKind.ALPHA)
             shape = (header.height, header.width)
             pixels[..., -1] = np.iinfo(pixels.dtype).max if held is None else alpha.decode(held, shape, pixels.dtype)
         return Picture(pixels, extras.get(ExtraKind.EXIF, b""), extras.get(ExtraKind.ICC, b""))
+
+    def _missing(self, contents: Contents) -> list[bytes | None]:
+        """The residuals of all parts; none where no bound was asked for."""
+        layers = self.known[contents.header.fingerprint][0].entropy.layers
+        return [contents.part(i)[layers] for i in range(contents.parts)] if contents.header.layers > layers else []
+
+    def _complete(self, colours: NDArray[Any], contents: Contents, missing: list[bytes | None]) -> None:
+        """Adds what is missing; over a decode only where all of that has arrived."""
+        model, _ = self.known[contents.header.fingerprint]
+        for index, (rows, columns) in enumerate(cut.parts(*_latents(contents.header, model))):
+            more = missing[index]
+            if more is None or (residual.leans(more) and None in contents.part(index)):
+                continue
+            place = cut.times(rows, model.stride), cut.times(columns, model.stride)
+            colours[place] = residual.decode(more, colours[place])
+
+    def _paint(self, colours: NDArray[Any], symbols: Tensor, header: Header) -> None:
+        """Fills the levels (H, W, 1 or 3) with the decoded picture, band by band."""
+        top = 0
+        for band in self._bands(symbols, header):
+            found = cut.levels(band[0, :, : header.height - top, : header.width], colours.shape[2], colours.dtype)
+            colours[top : top + len(found)] = found
+            top += len(found)
 
     @torch.inference_mode()
     def _bands(self, symbols: Tensor, header: Header) -> Iterator[Tensor]:
         """The picture (1, 3, rows, width) from top to bottom, in [-1, 1]."""
         model, quality = self.known[header.fingerprint]
         steps, told, stride = _decode_steps(header), self._told(quality), model.stride
+        bounded = header.layers > model.entropy.layers
+        tile, halo, fade = TILING if bounded else (self.tile, self.halo, self.fade)
 
         def part(rows: slice, columns: slice) -> Tensor:
             values = model.values(symbols[None, :, rows, columns].long().to(self.device), told)
             if not steps:
                 return model.mean(values, told)
-            noise = counter.field(_times(rows, stride), _times(columns, stride), seed=header.seed)
+            noise = counter.field(cut.times(rows, stride), cut.times(columns, stride), seed=header.seed)
             return model.sample(values, told, torch.from_numpy(noise)[None].to(self.device), steps)
 
-        down, across = (spans(n, tile=self.tile, halo=self.halo, fade=self.fade) for n in symbols.shape[1:])
-        yield from bands(part, down, across, fade=self.fade, scale=stride)
+        down, across = (spans(n, tile=tile, halo=halo, fade=fade) for n in symbols.shape[1:])
+        with torch.backends.cudnn.flags(allow_tf32=False):  # a bound is kept on any machine
+            yield from bands(part, down, across, fade=fade, scale=stride)
 
 
 def describe(header: Header) -> str:
@@ -280,61 +352,8 @@ def _latents(header: Header, model: Learned) -> tuple[int, int]:
     return -(-header.height // model.stride), -(-header.width // model.stride)
 
 
-def _parts(h: int, w: int) -> Iterator[tuple[slice, slice]]:
-    """Rows and columns of every part, row by row."""
-    for top, left in product(range(0, h, PART), range(0, w, PART)):
-        yield slice(top, min(top + PART, h)), slice(left, min(left + PART, w))
-
-
-def _around(start: int, core: int, halo: int, end: int) -> slice:
-    """A core with its margin, as far as there is one."""
-    return slice(max(start - halo, 0), min(start + core + halo, end))
-
-
-def _times(part: slice, scale: int) -> slice:
-    return slice(part.start * scale, part.stop * scale)
-
-
-def _floats(picture: Picture, rows: slice, columns: slice, stride: int) -> Tensor:
-    """A tile (1, 3, H, W) in [-1, 1]; beyond the picture its last row and column go on, and grey is all colours."""
-    height, width = picture.size
-    y = np.arange(rows.start * stride, rows.stop * stride).clip(max=height - 1)
-    x = np.arange(columns.start * stride, columns.stop * stride).clip(max=width - 1)
-    tile = picture.colours[y[0] : y[-1] + 1, x[0] : x[-1] + 1][y - y[0]][:, x - x[0]]
-    levels = torch.from_numpy(tile.astype(np.float32)).movedim(-1, 0)[None]
-    return (levels * (2 / picture.top) - 1).expand(-1, 3, -1, -1).contiguous()
-
-
-def _levels(band: Tensor, colours: int, dtype: Any) -> NDArray[Any]:
-    """Pixels (rows, width, colours), rounded, of a band (3, rows, width). CodecError for what is not a number."""
-    top = np.iinfo(dtype).max
-    kept = band.float() if colours == 3 else band.float().mean(0, keepdim=True)
-    if not bool(kept.isfinite().all()):
-        raise CodecError("the decoded picture has values that are not numbers; the file is damaged, fetch it again")
-    levels: NDArray[Any] = ((kept.double() + 1) * (top / 2)).round().clamp(0, top).movedim(0, -1).cpu().numpy()
-    return levels.astype(dtype)
-
-
 def _extras(picture: Picture) -> list[Extra]:
     planes = picture.alpha
     found = [Extra(ExtraKind.ALPHA, alpha.encode(planes))] if planes is not None else []
     found += [Extra(ExtraKind.EXIF, picture.exif)] if picture.exif else []
     return found + ([Extra(ExtraKind.ICC, picture.icc)] if picture.icc else [])
-
-
-def _warn(contents: Contents) -> None:
-    if contents.whole:
-        return
-    what = lost_words(contents)
-    warnings.warn(f"parts of the file are lost ({what}); what is missing was filled in", PartLost, stacklevel=3)
-
-
-def lost_words(contents: Contents) -> str:
-    """What is lost, in words."""
-    layers = contents.header.layers
-    words: list[str] = [f"{len(contents.lost)} of {len(contents.chunks)} chunks"] if contents.lost else []
-    first = min((chunk // contents.parts for chunk in contents.lost), default=layers)
-    if contents.lost and layers > 1:
-        words.append(f"from layer {first + 1} of {layers} on")
-    words += [f"{contents.extras_lost} extras"] if contents.extras_lost else []
-    return ", ".join(words)
