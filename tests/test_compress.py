@@ -142,6 +142,17 @@ def test_sizes_are_kept(call, photo, tmp_path, double):
             size_of(text)
 
 
+@pytest.mark.parametrize("bound", [0, 4])
+def test_the_largest_error_is_kept(call, photo, tmp_path, bound):
+    small, back = tmp_path / "a.ffc", tmp_path / "a.png"
+    assert call("compress", photo, "-o", small, "--max-error", bound)[0] == 0
+    assert call("decompress", small, "-o", back)[0] == 0
+    assert np.abs(read(back).pixels.astype(int) - read(photo).pixels).max() <= bound
+    refused(call("compress", photo, "-o", small, "-y", "--max-error", -1), "a bound of -1 levels")
+    refused(call("compress", photo, "-o", small, "-y", "--max-error", 1, "--steps", 2), "leave the steps away")
+    refused(call("decompress", small, "-o", back, "-y", "--steps", 2), "leave the steps away")
+
+
 def test_steps_and_seed_on_either_side(call, photo, tmp_path, double):
     small, back = tmp_path / "a.ffc", tmp_path / "a.png"
     call("compress", photo, "-o", small, "--steps", 2, "--seed", 5)
