@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from framefill.arrays import Rng, derive, expand
+from framefill.arrays import Rng, continued, derive, expand
 
 DRAWS = {
     "normal": lambda rng: rng.normal((3, 2)),
@@ -133,3 +133,13 @@ def test_expand_scales_sample_by_sample(shape):
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     values = torch.tensor([2.0, -1.0, 0.5])
     assert torch.equal(expand(values, x) * x, torch.stack([v * row for v, row in zip(values, x, strict=True)]))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 5, 8), (2, 4, 3, 8, 7)])
+def test_pictures_are_continued_by_their_last_row_and_column(shape):
+    x = torch.randn(shape)
+    H, W = shape[-2:]
+    made = continued(x, 4)
+    assert made.shape == (*shape[:-2], 8, 8)
+    rows, columns = torch.arange(8).clamp(max=H - 1), torch.arange(8).clamp(max=W - 1)
+    assert torch.equal(made, x[..., rows, :][..., columns])

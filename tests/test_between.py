@@ -8,9 +8,9 @@ import torch
 
 from framefill import errors
 from framefill.arrays import Rng
-from framefill.nets.repair import FAVOUR, MOTION_UNIT, Repair, Seen
+from framefill.nets.repair import FAVOUR, MOTION_UNIT, Pair, Repair
 from framefill.video.between import flow as flows
-from framefill.video.between.tier import Balanced, Fast
+from framefill.video.between.tier import Balanced, Fast, as_given
 from framefill.video.between.warp import Motion, fused, halved, places, read, resized, seen
 
 cv2 = pytest.importorskip("cv2")
@@ -150,7 +150,7 @@ def test_seen_is_what_the_network_unpacks():
     (first, _), (last, _) = over(0), over(1)
     motion = Motion.between(first, last)
     guesses = motion.guesses(0.3)
-    parts = Seen.of(*(torch.from_numpy(view)[None] for view in seen(motion, guesses, 0.3)))
+    parts = Pair.of(*(torch.from_numpy(view)[None] for view in seen(motion, guesses, 0.3)))
     assert torch.equal(torch.cat([parts.first, parts.last, parts.guess]), tensor(first, last, fused(guesses, 0.3)))
     assert torch.equal(parts.motion[0, :2], tensor(guesses[0].motion)[0])
     assert torch.equal(parts.trust[0, 1], torch.from_numpy(guesses[1].trust))
@@ -278,3 +278,12 @@ def test_what_was_looked_at_before_does_not_matter(small):
     before = flows.flow(flows.grey(first), flows.grey(last))
     flows.flow(*(flows.grey(texture(small, seed)) for seed in (3, 4)))
     assert np.array_equal(flows.flow(flows.grey(first), flows.grey(last)), before)
+
+
+def test_what_is_made_of_grey_frames_is_the_mean_of_its_colours():
+    made = torch.randn(2, 5, 3, 4, 6)
+    grey, colour = torch.zeros(2, 1, 4, 6, dtype=torch.float64), torch.zeros(2, 3, 4, 6)
+    found = as_given(made, grey)
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found[:, :, 0].float(), (made[:, :, 0] + made[:, :, 1] + made[:, :, 2]) / 3)
+    assert torch.equal(as_given(made, colour), made)

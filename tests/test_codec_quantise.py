@@ -6,6 +6,7 @@ import torch
 from framefill.arrays import Rng
 from framefill.codec.quantise import Codebook, FiniteScalar, LookupFree, Uniform
 from framefill.errors import BadInput
+from framefill.latents.lattice import FiniteScalar as Lattice
 from framefill.latents.quantiser import Quantiser
 
 
@@ -81,6 +82,16 @@ def test_fsq_uses_every_level_and_no_other():
     ]  # fmt: skip
     values = quantiser.values(torch.full((1, 4, 1, 1), 99)).flatten().tolist()
     assert values == [0.75, 1.0, 1.0, 0.0], "hostile symbols are brought to the edge"
+
+
+def test_fsq_says_what_the_tokenizers_say():
+    levels, z = (8, 5, 3, 2), latents().detach()
+    theirs = Lattice(levels)(z)
+    assert torch.equal(
+        FiniteScalar(levels).values(FiniteScalar(levels).symbols(z)), Lattice(levels).codes(theirs.indices)
+    )
+    edge = torch.tensor([-(2**63), 2**63 - 1]).expand(1, 4, 1, 2)
+    assert FiniteScalar(levels).values(edge)[0, :, 0].tolist() == [[-1, 0.75], [-1, 1], [-1, 1], [-1, 0]]
 
 
 def test_lfq_spreads_bits_and_commits():

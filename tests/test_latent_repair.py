@@ -20,6 +20,7 @@ from framefill.diffusion.target import X
 from framefill.errors import BadInput
 from framefill.latents.distance import means
 from framefill.latents.repairer import LatentRepairer, Repairer, Seen
+from framefill.latents.together import follow
 from framefill.nets.views import Painter, Reader, prior
 from framefill.recipes.latent_repair import PRESETS, TINY, LatentRepair
 from framefill.recipes.recipe import from_fields, to_fields
@@ -259,9 +260,9 @@ def test_the_statistics_follow_training_and_travel():
     model.loss(truth, seen, Rng([0, 1, 2]), means)
     assert not torch.equal(model.moments, before)
     for _ in range(600):
-        model._follow(torch.stack([torch.full((6,), 3.0), torch.full((6,), 4.0)]))
+        follow(model.moments, torch.stack([torch.full((6,), 3.0), torch.full((6,), 4.0)]))
     assert model.moments[:, 0].tolist() == pytest.approx([3, 4], rel=0.02)
-    model._follow(torch.full((2, 6), math.nan))
+    follow(model.moments, torch.full((2, 6), math.nan))
     assert bool(model.moments.isfinite().all())
     assert "moments" in dict(model.named_parameters())
     assert not model.moments.requires_grad

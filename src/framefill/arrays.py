@@ -8,12 +8,20 @@ import hashlib
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
 def expand(values: Tensor, like: Tensor) -> Tensor:
     """Per-sample numbers (B,) as a tensor that broadcasts against `like` (B, ...)."""
     return values.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def continued(x: Tensor, stride: int) -> Tensor:
+    """x (B, ..., C, H, W), continued below and on the right by its last row and column to multiples of `stride`."""
+    H, W = x.shape[-2:]
+    padded = F.pad(x.flatten(0, -4), (0, -W % stride, 0, -H % stride), mode="replicate")
+    return padded.unflatten(0, x.shape[:-3])
 
 
 def derive(seed: int, *keys: int) -> int:

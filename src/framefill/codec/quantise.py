@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from framefill.arrays import Rng
 from framefill.codec.tables import LARGEST
 from framefill.errors import BadInput
+from framefill.latents.lattice import Scale
 from framefill.latents.quantiser import Quantiser
 from framefill.nets.exact import straight
 
@@ -113,36 +114,26 @@ class FiniteScalar(LatentQuantiser):
         super().__init__(len(levels), len(levels))
         if min(levels) < 2 or max(levels) > 255:
             raise BadInput(f"levels are 2 to 255, got {tuple(levels)}")
-        self.levels = tuple(levels)
+        self.scale = Scale(tuple(levels))
 
     def forward(self, z: Tensor, rng: Rng | None = None) -> Rounded:
         """No penalty: a bounded grid needs none."""
-        z = self._latents(z)
-        counts = torch.tensor(self.levels, device=z.device, dtype=z.dtype)[:, None, None]
-        half, offset = (counts - 1) * (1 + 1e-3) / 2, (counts % 2 == 0) * 0.5
-        bounded = (z + torch.atanh(offset / half)).tanh() * half - offset
+        bounded = self.scale.bounded(self._latents(z))
         symbols = straight(bounded.round(), bounded)
-        return Rounded(symbols / self._halves(z), symbols, z.new_zeros(len(z)))
+        return Rounded(symbols / self.scale.halves(z), symbols, bounded.new_zeros(len(z)))
 
     def values(self, symbols: Tensor) -> Tensor:
         """symbols / (levels div 2): one float32 division each. Symbols outside the grid are brought to its edge."""
-        kept = self._suited(symbols, self.channels)
-        halves = self._halves(kept)
-        counts = torch.tensor(self.levels, device=kept.device)[:, None, None]
-        kept = kept.long().clamp(-(counts // 2)).minimum((counts - 1) // 2)
-        return kept.to(torch.float32) / halves
-
-    def _halves(self, like: Tensor) -> Tensor:
-        return torch.tensor([count // 2 for count in self.levels], device=like.device, dtype=torch.float32)[
-            :, None, None
-        ]
+        kept = self.scale.nearest(self._suited(symbols, self.channels))
+        return kept.to(torch.float32) / self.scale.halves(kept)
 
 
 class LookupFree(LatentQuantiser):
     """LFQ (Yu et al. 2023): the sign of every channel; symbols 0 and 1 stand for -1 and 1.
 
     The penalty is `commitment` |z - sign z|^2 plus `diversity` (mean entropy of a sample's bits less entropy of their
-    mean), with p(1) = sigmoid(4 z `sharpness`).
+    mean), with p(1) = sigmoid(4 z `sharpness`). Each bit counts by itself, so there may be any number of them; the
+    penalty of `latents.lattice`, over all codes at once, needs them to be few.
     """
 
     def __init__(self, channels: int, *, commitment: float = 0.25, diversity: float = 0.1, sharpness: float = 1.0):

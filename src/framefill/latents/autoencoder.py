@@ -13,6 +13,7 @@ Latents have no range, so nothing may clip them: clipping them to [-1, 1] is wha
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -21,12 +22,12 @@ from torch import Tensor, nn
 from framefill.arrays import Rng
 from framefill.errors import BadInput
 from framefill.latents.distance import Distance
-from framefill.latents.together import add_up, processes
+from framefill.latents.together import follow
 from framefill.nets.autoencoder import Decoder, Encoder
 from framefill.nets.layers import conv
 
-FOLLOW = 0.01  # share of a new batch in the running statistics
 LEAST_STD = 1e-6
+Network = TypeVar("Network", Encoder, Decoder)
 
 
 @dataclass(frozen=True)
@@ -50,15 +51,15 @@ class Layout:
 
     def encoder(self, outputs: int) -> Encoder:
         """The encoder, freshly initialised."""
-        return Encoder(
-            self.channels, outputs, width=self.width, multipliers=self.multipliers, blocks=self.blocks,
-            attention=self.attention, groups=self.groups,
-        )  # fmt: skip
+        return self._network(Encoder, self.channels, outputs)
 
     def decoder(self, inputs: int) -> Decoder:
         """The decoder, freshly initialised."""
-        return Decoder(
-            inputs, self.channels, width=self.width, multipliers=self.multipliers, blocks=self.blocks,
+        return self._network(Decoder, inputs, self.channels)
+
+    def _network(self, kind: type[Network], inputs: int, outputs: int) -> Network:
+        return kind(
+            inputs, outputs, width=self.width, multipliers=self.multipliers, blocks=self.blocks,
             attention=self.attention, groups=self.groups,
         )  # fmt: skip
 
@@ -157,10 +158,7 @@ class Autoencoder(nn.Module, ABC):
     @torch.no_grad()
     def _follow(self, z: Tensor) -> None:
         """Lets the running statistics see a batch of latents that are not standardised."""
-        seen = torch.stack([z.mean((0, 2, 3)), z.square().mean((0, 2, 3))]).float() / processes()
-        add_up(seen)
-        if bool(seen.isfinite().all()):
-            self.moments.lerp_(seen, FOLLOW)
+        follow(self.moments, torch.stack([z.mean((0, 2, 3)), z.square().mean((0, 2, 3))]))
 
     def _code(self, x: Tensor) -> Tensor:
         z: Tensor = self.to_latent(self.encoder(x))

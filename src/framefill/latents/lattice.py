@@ -9,42 +9,33 @@ Both are the contract of `Quantiser`. Tests hold them against vector-quantize-py
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from framefill.errors import BadInput
-from framefill.latents.quantiser import UNBORN, Quantised, perplexity
-from framefill.latents.together import add_up
+from framefill.latents.quantiser import Counted, Quantised
 
 MOST_CODES = 2**18
 NEVER = 1e-20  # entropies have no finite slope at probability 0
 LOOSE = 1e-3  # how far beyond the outermost points finite scalar values may reach
 
 
-class Lattice(nn.Module, ABC):
+class Lattice(Counted, ABC):
     """What `LookupFree` and `FiniteScalar` share: `levels` points along each of the D axes.
 
-    A code's index is a number whose digits, the first the least, are its places along the axes. `patience` is after how
-    many training steps a code that was not chosen counts as out of use.
+    A code's index is a number whose digits, the first the least, are its places along the axes.
     """
 
     def __init__(self, levels: tuple[int, ...], *, patience: int = 100):
         super().__init__()
         if not levels or min(levels) < 2 or math.prod(levels) > MOST_CODES:
             raise BadInput(f"a lattice has 2 or more levels per axis and at most {MOST_CODES} codes, got {levels}")
-        if not 0 <= patience < UNBORN:
-            raise BadInput(f"patience {patience} must not be negative, and below {UNBORN:.0f}")
-        self.levels, self.patience = tuple(levels), patience
-        self.idle = nn.Parameter(torch.full((self.size,), UNBORN), requires_grad=False)
-        self.register_buffer("counts", torch.zeros(self.size), persistent=False)
-        self.counts: Tensor
-
-    @property
-    def size(self) -> int:
-        """K."""
-        return math.prod(self.levels)
+        self.levels = tuple(levels)
+        self.begin(math.prod(levels), patience)
 
     @property
     def width(self) -> int:
@@ -57,7 +48,7 @@ class Lattice(nn.Module, ABC):
         places = self._places(z.detach())
         indices = self._number(places)
         if self.training:
-            self._count(indices)
+            self.count(indices)
         soft = self._soft(z)
         return Quantised(soft + (self._values(places).to(z.dtype) - soft).detach(), indices, self._penalty(z))
 
@@ -67,18 +58,11 @@ class Lattice(nn.Module, ABC):
 
     def codes(self, indices: Tensor) -> Tensor:
         """As in `Quantiser`; BadInput for others than 0..K-1."""
-        if indices.is_floating_point() or (indices.numel() and not 0 <= indices.min() <= indices.max() < self.size):
-            raise BadInput(f"these are not indices of {self.size} codes; give whole numbers in 0..{self.size - 1}")
-        digits = []
+        indices, digits = self.known(indices), []
         for n in self.levels:
             digits.append(indices % n)
             indices = indices // n
         return self._values(torch.stack(digits, 1)).float()
-
-    def notes(self) -> dict[str, float]:
-        """As in `Quantiser`."""
-        alive = float((self.idle <= max(self.patience, 1)).float().mean())
-        return {"perplexity": float(perplexity(self.counts)), "codes_in_use": alive}
 
     @abstractmethod
     def _places(self, z: Tensor) -> Tensor:
@@ -107,46 +91,54 @@ class Lattice(nn.Module, ABC):
             index = index * self.levels[axis] + places[:, axis]
         return index
 
-    @torch.no_grad()
-    def _count(self, indices: Tensor) -> None:
-        counts = torch.bincount(indices.flatten(), minlength=self.size).to(self.idle.dtype)
-        add_up(counts)
-        self.counts.copy_(counts)
-        self.idle.add_(1).clamp_(max=UNBORN).masked_fill_(counts > 0, 0)
 
+@dataclass(frozen=True)
+class Scale:
+    """`levels` numbers along each axis of (B, D, h, w), counted from the middle one: -(n // 2) .. (n - 1) // 2."""
 
-class FiniteScalar(Lattice):
-    """Numbers bounded by a tanh and rounded to `levels`, evenly spaced in [-1, 1] or, for even ones, just below 1."""
+    levels: tuple[int, ...]
 
-    def _axis(self, values: list[float], like: Tensor) -> Tensor:
-        return torch.tensor(values, dtype=like.dtype, device=like.device)[:, None, None]
-
-    def _bounded(self, z: Tensor) -> Tensor:
-        """In units of one level, the middle one at 0."""
+    def bounded(self, z: Tensor) -> Tensor:
+        """z by a tanh to between the outermost levels, and a little beyond."""
         reach = [(n - 1) * (1 + LOOSE) / 2 for n in self.levels]
         lower = [0.0 if n % 2 else 0.5 for n in self.levels]
         shift = [math.atanh(b / r) for b, r in zip(lower, reach, strict=True)]
-        return (z + self._axis(shift, z)).tanh() * self._axis(reach, z) - self._axis(lower, z)
+        shifts, reaches, lowers = (_axes(numbers, z, z.dtype) for numbers in (shift, reach, lower))
+        return (z + shifts).tanh() * reaches - lowers
+
+    def nearest(self, levels: Tensor) -> Tensor:
+        """Whole numbers of any size as levels that there are, int64."""
+        return levels.long().clamp(-self.halves(levels)).minimum(_axes([(n - 1) // 2 for n in self.levels], levels))
+
+    def halves(self, like: Tensor) -> Tensor:
+        """(D, 1, 1): what levels are divided by to lie in [-1, 1], or, for even ones, just below 1."""
+        return _axes([n // 2 for n in self.levels], like)
+
+
+def _axes(numbers: Sequence[float], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    return torch.tensor(numbers, dtype=dtype, device=like.device)[:, None, None]
+
+
+class FiniteScalar(Lattice):
+    """Numbers bounded by a tanh and rounded to `levels`, evenly spaced; see `Scale`."""
+
+    @property
+    def scale(self) -> Scale:
+        """What is said of one number."""
+        return Scale(self.levels)
 
     def _places(self, z: Tensor) -> Tensor:
-        places = self._bounded(z).round().long() + self._halves(z)
-        return places.clamp(min=0).minimum(self._halves(z) * 0 + self._tops(z))
+        return self.scale.nearest(self.scale.bounded(z).round()) + self.scale.halves(z)
 
     def _values(self, places: Tensor) -> Tensor:
-        halves = self._halves(places)
+        halves = self.scale.halves(places)
         return (places - halves) / halves
 
     def _soft(self, z: Tensor) -> Tensor:
-        return self._bounded(z) / self._halves(z)
+        return self.scale.bounded(z) / self.scale.halves(z)
 
     def _penalty(self, z: Tensor) -> Tensor:
         return z.new_zeros(len(z))
-
-    def _halves(self, like: Tensor) -> Tensor:
-        return torch.tensor([n // 2 for n in self.levels], device=like.device)[:, None, None]
-
-    def _tops(self, like: Tensor) -> Tensor:
-        return torch.tensor([n - 1 for n in self.levels], device=like.device)[:, None, None]
 
 
 class LookupFree(Lattice):

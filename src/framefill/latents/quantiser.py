@@ -69,26 +69,64 @@ class Quantising(Protocol):
     def notes(self) -> dict[str, float]: ...  # noqa: D102
 
 
-class Quantiser(nn.Module):
+class Counted(nn.Module):
+    """K codes, how often each was chosen in the last training batch, and for how many training steps it was not.
+
+    How long codes have been idle is a parameter without gradient, so it travels with the weights and a continued
+    training is the uninterrupted one. `patience` is after how many steps a code counts as out of use.
+    """
+
+    def begin(self, codes: int, patience: int) -> None:
+        """None of the codes was ever chosen. BadInput for a patience that cannot be counted to."""
+        if not 0 <= patience < UNBORN:
+            raise BadInput(f"patience {patience} must not be negative, and below {UNBORN:.0f}")
+        self.patience = patience
+        self.idle = nn.Parameter(torch.full((codes,), UNBORN), requires_grad=False)
+        self.register_buffer("counts", torch.zeros(codes), persistent=False)
+        self.counts: Tensor
+
+    @property
+    def size(self) -> int:
+        """K."""
+        return len(self.idle)
+
+    def notes(self) -> dict[str, float]:
+        """What is worth logging of the last batch: the codes' perplexity and the share in use since `patience`."""
+        alive = float((self.idle <= max(self.patience, 1)).float().mean())
+        return {"perplexity": float(perplexity(self.counts)), "codes_in_use": alive}
+
+    def known(self, indices: Tensor) -> Tensor:
+        """The same; BadInput for others than 0..K-1."""
+        if indices.is_floating_point() or (indices.numel() and not 0 <= indices.min() <= indices.max() < self.size):
+            raise BadInput(f"these are not indices of {self.size} codes; give whole numbers in 0..{self.size - 1}")
+        return indices
+
+    @torch.no_grad()
+    def count(self, indices: Tensor) -> None:
+        """Takes note of the codes that all processes chose."""
+        counts = torch.bincount(indices.flatten(), minlength=self.size).to(self.idle.dtype)
+        add_up(counts)
+        self.counts.copy_(counts)
+        self.idle.add_(1).clamp_(max=UNBORN).masked_fill_(counts > 0, 0)
+
+
+class Quantiser(Counted):
     """A codebook of `codes` vectors of `width` numbers, and its upkeep.
 
     A code that no vector has chosen for `patience` training steps is dead: it is moved onto a vector of the present
     batch, drawn at random. All codes of a new codebook are dead, so the first batches fill it with vectors that occur.
-    With patience 0 none is ever moved. How long codes have been idle is a parameter without gradient, so it travels
-    with the weights and a continued training is the uninterrupted one.
+    With patience 0 none is ever moved.
     """
 
     def __init__(self, codes: int, width: int, *, commitment: float = 0.25, patience: int = 100):
         super().__init__()
         if codes < 2 or width < 1:
             raise BadInput(f"a codebook has at least 2 codes of 1 number, got {codes} of {width}")
-        if commitment < 0 or not 0 <= patience < UNBORN:
-            raise BadInput(f"commitment {commitment} must not be negative, and patience {patience} below {UNBORN:.0f}")
-        self.commitment, self.patience = commitment, patience
+        if commitment < 0:
+            raise BadInput(f"commitment {commitment} must not be negative")
+        self.commitment = commitment
         self.codebook = nn.Parameter(torch.empty(codes, width).uniform_(-1 / codes, 1 / codes))
-        self.idle = nn.Parameter(torch.full((codes,), UNBORN), requires_grad=False)
-        self.register_buffer("counts", torch.zeros(codes), persistent=False)
-        self.counts: Tensor
+        self.begin(codes, patience)
 
     def forward(self, z: Tensor) -> Quantised:
         """z (B, D, h, w). In training dead codes are revived first, and `counts` says how often each was chosen."""
@@ -98,7 +136,7 @@ class Quantiser(nn.Module):
             self._revive(vectors.detach())
         indices = nearest(vectors, self.codebook)
         if self.training:
-            self._count(indices)
+            self.count(indices)
         picked = self.codebook[indices]
         codes = self._maps(picked, z)
         moved = (codes - z.detach()).square().mean((1, 2, 3))
@@ -112,24 +150,12 @@ class Quantiser(nn.Module):
 
     def codes(self, indices: Tensor) -> Tensor:
         """The codes (B, D, h, w) that `indices` (B, h, w) name; BadInput for others than 0..K-1."""
-        if indices.is_floating_point() or (indices.numel() and not 0 <= indices.min() <= indices.max() < self.size):
-            raise BadInput(f"these are not indices of {self.size} codes; give whole numbers in 0..{self.size - 1}")
-        return self.codebook[indices].movedim(-1, 1)
-
-    @property
-    def size(self) -> int:
-        """K."""
-        return len(self.codebook)
+        return self.codebook[self.known(indices)].movedim(-1, 1)
 
     @property
     def width(self) -> int:
         """D."""
         return self.codebook.shape[1]
-
-    def notes(self) -> dict[str, float]:
-        """What is worth logging of the last batch: the codes' perplexity and the share in use since `patience`."""
-        alive = float((self.idle <= max(self.patience, 1)).float().mean())
-        return {"perplexity": float(perplexity(self.counts)), "codes_in_use": alive}
 
     def _rows(self, z: Tensor) -> Tensor:
         if z.ndim != 4 or z.shape[1] != self.codebook.shape[1]:
@@ -152,10 +178,3 @@ class Quantiser(nn.Module):
         if len(dead) and bool(chosen.isfinite().all()):
             self.codebook[dead] = chosen[: len(dead)].to(self.codebook.dtype)
             self.idle[dead] = 0
-
-    @torch.no_grad()
-    def _count(self, indices: Tensor) -> None:
-        counts = torch.bincount(indices, minlength=self.size).to(self.idle.dtype)
-        add_up(counts)
-        self.counts.copy_(counts)
-        self.idle.add_(1).clamp_(max=UNBORN).masked_fill_(counts > 0, 0)

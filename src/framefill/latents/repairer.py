@@ -19,12 +19,11 @@ from framefill.arrays import Rng, expand
 from framefill.diffusion.denoiser import Denoiser
 from framefill.errors import BadInput
 from framefill.latents.distance import Distance
-from framefill.latents.together import add_up, processes
+from framefill.latents.together import follow
 from framefill.nets.views import Painter, Reader, Teller
 
 PLANES = 5  # of a view: three colours, trust, distance in time
 COLOURS = 3
-FOLLOW = 0.01  # share of a new batch in the running statistics
 LEAST_VARIANCE = 1e-12
 LOUDER = 10.0  # what is missing from a good guess is a tenth of what is there
 FINEST = 1e-3  # distance below which getting better does not count
@@ -83,7 +82,7 @@ class Repairer(nn.Module):
         mean, variance = (x[:, None, None] for x in self.moments)
         if self.training and torch.is_grad_enabled():
             mean, variance = told.mean((0, 2, 3), keepdim=True), told.var((0, 2, 3), keepdim=True, correction=0)
-            self._follow(torch.stack([mean.flatten(), variance.flatten()]))
+            follow(self.moments, torch.stack([mean.flatten(), variance.flatten()]))
         return (told - mean) * (variance + LEAST_VARIANCE).rsqrt()
 
     def paint(self, seen: Seen, read: tuple[Tensor, list[Tensor]], z: Tensor) -> Tensor:
@@ -108,13 +107,6 @@ class Repairer(nn.Module):
     def _spoilt(self, z: Tensor, rng: Rng) -> Tensor:
         z = z + expand(rng.uniform((), z) * self.roughened, z) * rng.normal(z.shape[1:], z)
         return z * expand(rng.uniform((), z) >= self.dropped, z)
-
-    @torch.no_grad()
-    def _follow(self, moments: Tensor) -> None:
-        seen = moments.detach().float() / processes()
-        add_up(seen)
-        if bool(seen.isfinite().all()):
-            self.moments.lerp_(seen, FOLLOW)
 
 
 class LatentRepairer(nn.Module):

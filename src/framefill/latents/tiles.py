@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from framefill.arrays import continued
 from framefill.errors import BadInput
 from framefill.latents.autoencoder import Autoencoder
 
@@ -74,7 +74,7 @@ class Tiled:
         stride = self.autoencoder.stride
         if 0 in (H, W):
             raise BadInput(f"pictures of {H}x{W} hold nothing to encode")
-        x = F.pad(x, (0, -W % stride, 0, -H % stride), mode="replicate")
+        x = continued(x, stride)
         h, w = x.shape[-2] // stride, x.shape[-1] // stride
 
         def part(rows: slice, columns: slice) -> Tensor:

@@ -8,14 +8,15 @@ mirror the published programs one to one, with names of our own, so that publish
 """
 
 import math
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from framefill.errors import BadInput
-from framefill.nets.layers import GroupNorm, attend, conv, variance_scaling
+from framefill.nets.layers import Double, GroupNorm, attend, check_size, conv, fresh
 
 EPSILON = 1e-6
 GROUPS = 32
@@ -64,25 +65,11 @@ class Halve(nn.Module):
 
     def __init__(self, features: int):
         super().__init__()
-        self.conv = nn.Conv2d(features, features, 3, stride=2)
-        variance_scaling(self.conv.weight)
-        nn.init.zeros_(self.conv.get_parameter("bias"))
+        self.conv = fresh(nn.Conv2d(features, features, 3, stride=2))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C, H / 2, W / 2)."""
         return self.conv(F.pad(x, (0, 1, 0, 1)))
-
-
-class Double(nn.Module):
-    """Twice the size: every pixel four times, then a convolution."""
-
-    def __init__(self, features: int):
-        super().__init__()
-        self.conv = conv(features, features)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C, 2 H, 2 W)."""
-        return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
 
 
 class Level(nn.Module):
@@ -122,8 +109,8 @@ def _check(multipliers: Sequence[int], attention: Sequence[bool], sizes: dict[st
         )
 
 
-class Encoder(nn.Module):
-    """Pictures (B, channels, H, W) to maps (B, outputs, H / stride, W / stride), stride = 2^(levels - 1).
+class Ladder(nn.Module, ABC):
+    """What `Encoder` and `Decoder` share: a stem, levels and a middle in one order or the other, a head.
 
     `width` and `multipliers` give the features per level, `blocks` how many, `attention` the levels that have it (the
     middle always does), `groups` those of the normalisation. BadInput for an impossible layout.
@@ -131,7 +118,7 @@ class Encoder(nn.Module):
 
     def __init__(
         self,
-        channels: int,
+        inputs: int,
         outputs: int,
         *,
         width: int = 128,
@@ -141,61 +128,57 @@ class Encoder(nn.Module):
         groups: int = GROUPS,
     ):
         super().__init__()
-        sizes = {"channels": channels, "outputs": outputs, "width": width, "blocks": blocks, "groups": groups}
+        sizes = {"inputs": inputs, "outputs": outputs, "width": width, "blocks": blocks, "groups": groups}
         _check(multipliers, attention, sizes)
-        self.stride = 2 ** (len(multipliers) - 1)
-        widths = [width * m for m in multipliers]
-        self.stem = conv(channels, width)
-        self.levels = nn.ModuleList()
-        for i, (inputs, features) in enumerate(zip([width, *widths], widths, strict=False)):
-            last = i == len(widths) - 1
-            row = [inputs] + [features] * blocks
-            self.levels.append(Level(row, None if last else Halve(features), attends=bool(attention[i]), groups=groups))
-        self.middle = middle(widths[-1], groups=groups)
-        self.norm, self.head = norm(widths[-1], groups), conv(widths[-1], outputs)
+        self.stride, self.groups = 2 ** (len(multipliers) - 1), groups
+        last = self._build(inputs, [width, *(width * m for m in multipliers)], attention, blocks)
+        self.norm, self.head = norm(last, groups), conv(last, outputs)
+
+    @abstractmethod
+    def _build(self, inputs: int, widths: list[int], attention: Sequence[bool], blocks: int) -> int:
+        """Stem, levels and middle as they are passed; gives the features that leave. `widths` begin with the stem's."""
+
+    def _levels(
+        self, widths: list[int], attention: Sequence[bool], blocks: int, resize: Callable[[int], nn.Module]
+    ) -> nn.ModuleList:
+        """All levels; each but the last ends with a change of size."""
+        made = nn.ModuleList()
+        for (before, features), attends in zip(pairwise(widths), attention, strict=True):
+            way = resize(features) if len(made) < len(attention) - 1 else None
+            made.append(Level([before] + [features] * blocks, way, attends=attends, groups=self.groups))
+        return made
+
+
+class Encoder(Ladder):
+    """Pictures (B, inputs, H, W) to maps (B, outputs, H / stride, W / stride), stride = 2^(levels - 1)."""
+
+    def _build(self, inputs: int, widths: list[int], attention: Sequence[bool], blocks: int) -> int:
+        self.stem = conv(inputs, widths[0])
+        self.levels = self._levels(widths, attention, blocks, Halve)
+        self.middle = middle(widths[-1], groups=self.groups)
+        return widths[-1]
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, channels, H, W); H and W must be multiples of `stride` (BadInput)."""
-        H, W = x.shape[-2:]
-        if H % self.stride or W % self.stride or 0 in (H, W):
-            raise BadInput(f"this network takes heights and widths that are multiples of {self.stride}, got {H}x{W}")
+        """x (B, inputs, H, W); H and W must be multiples of `stride` (BadInput)."""
+        check_size(x, self.stride)
         h = self.stem(x)
         for level in self.levels:
             h = level(h)
         return self.head(F.silu(self.norm(self.middle(h))))
 
 
-class Decoder(nn.Module):
-    """The way back, maps (B, inputs, h, w) to pictures (B, channels, stride h, stride w); one more block per level.
+class Decoder(Ladder):
+    """The way back, maps (B, inputs, h, w) to pictures (B, outputs, stride h, stride w); one more block per level.
 
     Its levels are listed as they are passed, smallest first; `multipliers` and `attention` as in `Encoder`.
     """
 
-    def __init__(
-        self,
-        inputs: int,
-        channels: int,
-        *,
-        width: int = 128,
-        multipliers: Sequence[int] = (1, 2, 2, 4),
-        blocks: int = 2,
-        attention: Sequence[bool] = (False, False, False, True),
-        groups: int = GROUPS,
-    ):
-        super().__init__()
-        sizes = {"inputs": inputs, "channels": channels, "width": width, "blocks": blocks, "groups": groups}
-        _check(multipliers, attention, sizes)
-        self.stride = 2 ** (len(multipliers) - 1)
-        widths = [width * m for m in reversed(multipliers)]
-        attends = list(reversed(attention))
-        self.stem = conv(inputs, widths[0])
-        self.middle = middle(widths[0], groups=groups)
-        self.levels = nn.ModuleList()
-        for i, (before, features) in enumerate(zip([widths[0], *widths], widths, strict=False)):
-            last = i == len(widths) - 1
-            row = [before] + [features] * (blocks + 1)
-            self.levels.append(Level(row, None if last else Double(features), attends=bool(attends[i]), groups=groups))
-        self.norm, self.head = norm(widths[-1], groups), conv(widths[-1], channels)
+    def _build(self, inputs: int, widths: list[int], attention: Sequence[bool], blocks: int) -> int:
+        first, *rest = widths[:0:-1]
+        self.stem = conv(inputs, first)
+        self.middle = middle(first, groups=self.groups)
+        self.levels = self._levels([first, first, *rest], attention[::-1], blocks + 1, Double)
+        return widths[1]
 
     def forward(self, z: Tensor) -> Tensor:
         """z (B, inputs, h, w) of any size."""

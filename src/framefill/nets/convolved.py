@@ -10,13 +10,12 @@ and has attention in its blocks; here nothing looks ahead and every place is nor
 tokens depend neither on later frames nor on other clips.
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from framefill.errors import BadInput
 from framefill.nets.clips import PAIRS, Patches, check_clips
-from framefill.nets.layers import conv, variance_scaling
+from framefill.nets.layers import conv, fresh
 from framefill.nets.transformer import Norm, start
 
 
@@ -25,9 +24,7 @@ class PastConvolution(nn.Module):
 
     def __init__(self, width: int, *, scale: float = 1.0):
         super().__init__()
-        self.layer = nn.Conv3d(width, width, 3, padding=(0, 1, 1))
-        variance_scaling(self.layer.weight, scale)
-        nn.init.zeros_(self.layer.get_parameter("bias"))
+        self.layer = fresh(nn.Conv3d(width, width, 3, padding=(0, 1, 1)), scale)
 
     def forward(self, x: Tensor) -> Tensor:
         """The same shape."""
@@ -64,13 +61,14 @@ class ClipConvolutions(nn.Module):
             )
         self.channels, self.patches, self.width = channels, patches, width
         self.stem = conv(channels, width)
-        self.down = nn.ModuleList([_resized(nn.Conv2d(width, width, 4, 2, 1)) for _ in range(levels)])
+        self.down = nn.ModuleList([fresh(nn.Conv2d(width, width, 4, 2, 1)) for _ in range(levels)])
         self.merge, self.split = nn.Linear(patches.time * width, width), nn.Linear(width, patches.time * width)
         for layer in (self.merge, self.split):
             start(layer)
         self.before = nn.Sequential(*(PastBlock(width) for _ in range(blocks)))
         self.after = nn.Sequential(*(PastBlock(width) for _ in range(blocks)))
-        self.up = nn.ModuleList([_resized(nn.ConvTranspose2d(width, width, 4, 2, 1), 4.0) for _ in range(levels)])
+        # of a transposed convolution only a quarter of the weights reach a pixel, hence 4 times the variance
+        self.up = nn.ModuleList([fresh(nn.ConvTranspose2d(width, width, 4, 2, 1), 4.0) for _ in range(levels)])
         self.head = conv(width, channels)
 
     def encode(self, clips: Tensor) -> Tensor:
@@ -95,10 +93,3 @@ class ClipConvolutions(nn.Module):
     def last_layer(self) -> Tensor:
         """The weight that every pixel passes last."""
         return self.head.weight
-
-
-def _resized(layer: nn.Conv2d | nn.ConvTranspose2d, scale: float = 1.0) -> nn.Module:
-    """Of a transposed convolution only a quarter of the weights reach a pixel, hence 4 times the variance."""
-    variance_scaling(layer.weight, scale)
-    torch.nn.init.zeros_(layer.get_parameter("bias"))
-    return layer

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from framefill.errors import BadInput
-from framefill.nets.layers import Attention, Dropout, GroupNorm, conv, embed, linear, variance_scaling
+from framefill.nets.layers import Attention, Double, Dropout, GroupNorm, NoiseLevel, Stage, check_size, conv, linear
 
 
 class Block(nn.Module):
@@ -36,46 +36,16 @@ class Block(nn.Module):
         return self.shortcut(x) + self.conv_1(self.dropout(F.silu(self.norm_1(h))))
 
 
-class Stage(nn.Module):
-    """A block and, where the level has it, attention of one head.
-
-    Paper: their attention adds its answer to x; the layer that is shared with MCVD halves the variance of the sum.
-    """
-
-    def __init__(self, block: Block, attention: Attention | None):
-        super().__init__()
-        self.block, self.attention = block, attention
-
-    def forward(self, x: Tensor, level: Tensor) -> Tensor:
-        """Feature maps in, feature maps out."""
-        x = self.block(x, level)
-        return x if self.attention is None else self.attention(x)
-
-
 class Down(nn.Module):
     """Half the size by a convolution with stride 2."""
 
     def __init__(self, features: int):
         super().__init__()
-        self.conv = nn.Conv2d(features, features, 3, stride=2, padding=1)
-        variance_scaling(self.conv.weight)
-        nn.init.zeros_(self.conv.get_parameter("bias"))
+        self.conv = conv(features, features, stride=2)
 
-    def forward(self, x: Tensor, level: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C, H / 2, W / 2)."""
         return self.conv(x)
-
-
-class Up(nn.Module):
-    """Twice the size: every pixel four times, then a convolution."""
-
-    def __init__(self, features: int):
-        super().__init__()
-        self.conv = conv(features, features)
-
-    def forward(self, x: Tensor, level: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C, 2 H, 2 W)."""
-        return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
 
 
 class DDPMUNet(nn.Module):
@@ -87,6 +57,8 @@ class DDPMUNet(nn.Module):
     `width` and `multipliers` give the feature widths per level, `blocks` how many on the way down (one more on the way
     up), `attention` the levels that have it (the middle always does). `patch` > 1 works on patch x patch blocks of
     pixels as channels. Height and width must be multiples of `stride`; anything else is refused with a `BadInput`.
+
+    Paper: their attention adds its answer to x; the layer that is shared with MCVD halves the variance of the sum.
     """
 
     def __init__(
@@ -113,7 +85,7 @@ class DDPMUNet(nn.Module):
             block = Block(inputs, outputs, embedding=embedding, dropout=dropout)
             return Stage(block, Attention(outputs, head_width or outputs) if attends else None)
 
-        self.embedding = nn.ModuleList([linear(width, embedding), linear(embedding, embedding)])
+        self.embedding = NoiseLevel(width, embedding)
         self.stem = conv(channels * patch**2, width)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         features, skips = width, [width]
@@ -132,24 +104,21 @@ class DDPMUNet(nn.Module):
                 self.up.append(stage(features + skips.pop(), outputs, here))
                 features = outputs
             if i > 0:
-                self.up.append(Up(features))
+                self.up.append(Double(features))
         self.norm = GroupNorm(features)
         self.head = conv(features, (answers or channels) * patch**2, scale=0.0)
 
     def forward(self, x: Tensor, label: Tensor, cond: Tensor | None = None) -> Tensor:
         """x (B, C, H, W), label (B,) in [0, 1000], to (B, answers, H, W). There is no condition: `cond` is None."""
-        H, W = x.shape[-2:]
-        if H % self.stride or W % self.stride or 0 in (H, W):
-            raise BadInput(f"this network takes heights and widths that are multiples of {self.stride}, got {H}x{W}")
-        level = self.embedding[1](F.silu(self.embedding[0](embed(label, self.width).to(x.dtype))))
-        level = F.silu(level)
+        check_size(x, self.stride)
+        level = self.embedding(label, x.dtype)
         h = self.stem(F.pixel_unshuffle(x, self.patch))
         skips = [h]
         for part in self.down:
-            h = part(h, level)
+            h = part(h, level) if isinstance(part, Stage) else part(h)
             skips.append(h)
         for part in self.middle:
             h = part(h, level)
         for part in self.up:
-            h = part(torch.cat([h, skips.pop()], 1) if isinstance(part, Stage) else h, level)
+            h = part(torch.cat([h, skips.pop()], 1), level) if isinstance(part, Stage) else part(h)
         return F.pixel_shuffle(self.head(F.silu(self.norm(h))), self.patch)

@@ -8,12 +8,23 @@ normalisation, dropout and attention. `benchmarks/network.py` measures the netwo
 """
 
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from framefill.errors import BadInput
+
+Layer = TypeVar("Layer", bound=nn.Module)
+
+
+def check_size(x: Tensor, stride: int) -> None:
+    """BadInput unless x (..., H, W) has a height and width that are multiples of `stride`."""
+    H, W = x.shape[-2:]
+    if H % stride or W % stride or 0 in (H, W):
+        raise BadInput(f"this network takes heights and widths that are multiples of {stride}, got {H}x{W}")
 
 
 def norm_groups(channels: int) -> int:
@@ -29,20 +40,21 @@ def variance_scaling(weight: Tensor, scale: float = 1.0) -> None:
     nn.init.uniform_(weight, -bound, bound)
 
 
-def conv(inputs: int, outputs: int, size: int = 3, *, scale: float = 1.0, stride: int = 1) -> nn.Conv2d:
-    """A convolution of the same size, or `stride` times smaller, with DDPM initialisation and zero bias."""
-    layer = nn.Conv2d(inputs, outputs, size, stride=stride, padding=size // 2)
-    variance_scaling(layer.weight, scale)
+def fresh(layer: Layer, scale: float = 1.0) -> Layer:
+    """The layer with DDPM initialisation and zero bias."""
+    variance_scaling(layer.get_parameter("weight"), scale)
     nn.init.zeros_(layer.get_parameter("bias"))
     return layer
 
 
+def conv(inputs: int, outputs: int, size: int = 3, *, scale: float = 1.0, stride: int = 1) -> nn.Conv2d:
+    """A convolution of the same size, or `stride` times smaller, with DDPM initialisation and zero bias."""
+    return fresh(nn.Conv2d(inputs, outputs, size, stride=stride, padding=size // 2), scale)
+
+
 def linear(inputs: int, outputs: int) -> nn.Linear:
     """A dense layer with DDPM initialisation and zero bias."""
-    layer = nn.Linear(inputs, outputs)
-    variance_scaling(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer
+    return fresh(nn.Linear(inputs, outputs))
 
 
 def embed(label: Tensor, size: int) -> Tensor:
@@ -54,6 +66,21 @@ def embed(label: Tensor, size: int) -> Tensor:
     steps = torch.arange(half, dtype=torch.float32, device=label.device)
     angle = label.float()[:, None] * torch.exp(steps * (-math.log(10000) / (half - 1)))
     return torch.cat([angle.sin(), angle.cos()], 1)
+
+
+class NoiseLevel(nn.ModuleList):
+    """Noise-level labels as activated features: sinusoids and two dense layers."""
+
+    def __init__(self, width: int, features: int):
+        super().__init__([linear(width, features), linear(features, features)])
+        self.width = width
+
+    def forward(self, label: Tensor, dtype: torch.dtype) -> Tensor:
+        """Labels (B,) in [0, 1000] to (B, features)."""
+        h = embed(label, self.width).to(dtype)
+        for layer in self:
+            h = F.silu(layer(h))
+        return h
 
 
 def _halve(x: Tensor, axis: int) -> Tensor:
@@ -263,3 +290,28 @@ class Attention(nn.Module):
         qkv = self.qkv(self.norm(x)).permute(0, 2, 3, 1).reshape(B, H * W, 3, self.heads, -1)
         h = attend(*qkv.permute(2, 0, 3, 1, 4)).transpose(1, 2).reshape(B, H, W, C).permute(0, 3, 1, 2)
         return (x + self.out(h)) * 0.5**0.5
+
+
+class Stage(nn.Module):
+    """A residual block and, where the level has it, attention."""
+
+    def __init__(self, block: nn.Module, attention: Attention | None = None):
+        super().__init__()
+        self.block, self.attention = block, attention
+
+    def forward(self, x: Tensor, *given: Tensor | None) -> Tensor:
+        """Feature maps in, feature maps out; the block sees the rest."""
+        x = self.block(x, *given)
+        return x if self.attention is None else self.attention(x)
+
+
+class Double(nn.Module):
+    """Twice the size: every pixel four times, then a convolution."""
+
+    def __init__(self, features: int):
+        super().__init__()
+        self.conv = conv(features, features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C, 2 H, 2 W)."""
+        return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from framefill.errors import BadInput
-from framefill.nets.layers import GroupNorm, variance_scaling
+from framefill.nets.layers import GroupNorm, fresh
 
 
 class PatchDiscriminator(nn.Module):
@@ -28,8 +28,7 @@ class PatchDiscriminator(nn.Module):
         self.convs = nn.ModuleList(convs)
         self.norms = nn.ModuleList([GroupNorm(features) for features in widths[2:-1]])
         for layer in convs:
-            variance_scaling(layer.weight)
-            nn.init.zeros_(layer.get_parameter("bias"))
+            fresh(layer)
 
     def forward(self, x: Tensor) -> Tensor:
         """Above zero where x looks real, below where it looks made."""

@@ -1,7 +1,7 @@
 """Repairing a frame that motion has carried between two others.
 
 What is seen: whole, both frames and a guess of the one between; at half the resolution, both frames carried along two
-guesses of the motion, these, how far each is trusted, and the time (see `Seen`). A U-Net from half to a sixteenth of
+guesses of the motion, these, how far each is trusted, and the time (see `Pair`). A U-Net from half to a sixteenth of
 the resolution corrects where the two frames are read; a few layers at half the resolution then say how to mix both
 readings and the guess, and add what all of them lack:
 
@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from framefill.arrays import continued
 from framefill.nets.layers import conv
 from framefill.nets.warp import fetch
 
@@ -27,7 +28,7 @@ STILL = 2 / 127.5  # mean difference of two frames, over 5x5 pixels, from which 
 
 
 @dataclass(frozen=True)
-class Seen:
+class Pair:
     """What is known of a frame between two, for pictures of C channels.
 
     Whole, (B, C, H, W) each: the `first` and the `last` frame, and a `guess`. At half the resolution: `carried`
@@ -44,11 +45,9 @@ class Seen:
     time: Tensor
 
     @classmethod
-    def of(cls, whole: Tensor, half: Tensor) -> "Seen":
+    def of(cls, whole: Tensor, half: Tensor) -> "Pair":
         """The parts of `whole` (B, 3C, H, W) and `half` (B, 4C + 7, h, w), with sides made multiples of 16 and 8."""
-        H, W = (-(-n // STRIDE) * STRIDE for n in whole.shape[-2:])
-        whole = F.pad(whole, (0, W - whole.shape[-1], 0, H - whole.shape[-2]), mode="replicate")
-        half = F.pad(half, (0, W // 2 - half.shape[-1], 0, H // 2 - half.shape[-2]), mode="replicate")
+        whole, half = continued(whole, STRIDE), continued(half, STRIDE // 2)
         return cls(*whole.chunk(3, 1), *half.split((half.shape[1] - 7, 4, 2, 1), 1))
 
     def mean_motion(self) -> Tensor:
@@ -82,13 +81,13 @@ class Repair(nn.Module):
         nn.init.zeros_(self.finish.weight)
 
     def forward(self, whole: Tensor, half: Tensor) -> Tensor:
-        """The frame (B, C, H, W) between, from what is seen: (B, 3C, H, W) and (B, 4C + 7, h, w), see `Seen`."""
-        parts = Seen.of(whole, half)
+        """The frame (B, C, H, W) between, from what is seen: (B, 3C, H, W) and (B, 4C + 7, h, w), see `Pair`."""
+        parts = Pair.of(whole, half)
         known = self._look(parts)
         made = self._finish(parts, self._read(parts, known), known)
         return torch.lerp(parts.guess, made, parts.moving())[..., : whole.shape[-2], : whole.shape[-1]]
 
-    def _look(self, parts: Seen) -> Tensor:
+    def _look(self, parts: Pair) -> Tensor:
         """Features (B, half, h, w) of what is seen at half the resolution."""
         everything = torch.cat([parts.carried, parts.motion / MOTION_UNIT, parts.trust, parts.time], 1)
         x = F.leaky_relu(self.stem(everything), 0.1)
@@ -100,7 +99,7 @@ class Repair(nn.Module):
             x = merge(torch.cat([F.pixel_shuffle(up(x), 2), kept], 1))
         return x
 
-    def _read(self, parts: Seen, known: Tensor) -> tuple[Tensor, Tensor]:
+    def _read(self, parts: Pair, known: Tensor) -> tuple[Tensor, Tensor]:
         """Both frames, read where the corrected motion says."""
         motion, time = parts.mean_motion(), parts.time
         shift = MOTION_UNIT * self.shift(known).to(motion.dtype)
@@ -109,7 +108,7 @@ class Repair(nn.Module):
         with torch.autocast(moved.device.type, enabled=False):
             return fetch(parts.first, moved[:, :2]), fetch(parts.last, moved[:, 2:])
 
-    def _finish(self, parts: Seen, readings: tuple[Tensor, Tensor], known: Tensor) -> Tensor:
+    def _finish(self, parts: Pair, readings: tuple[Tensor, Tensor], known: Tensor) -> Tensor:
         """The mixture of three pictures, and what they lack."""
         pictures = (*readings, parts.guess)
         x = torch.cat([F.pixel_unshuffle(torch.cat(pictures, 1), 2), known], 1)

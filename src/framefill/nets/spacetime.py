@@ -16,8 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from framefill.arrays import continued
 from framefill.errors import BadInput
-from framefill.nets.layers import attend, embed, linear, normalise, variance_scaling
+from framefill.nets.layers import NoiseLevel, attend, fresh, linear, normalise, variance_scaling
 
 GROUPS = 8
 BUCKETS, FAR = 32, 32  # of the relative position bias, and the distance from which one bucket takes all
@@ -37,9 +38,7 @@ class Frames(nn.Module):
 
     def __init__(self, layer: nn.Conv2d | nn.ConvTranspose2d, wrap: int, scale: float = 1.0):
         super().__init__()
-        variance_scaling(layer.weight, scale)
-        nn.init.zeros_(layer.get_parameter("bias"))
-        self.layer, self.wrap = layer, wrap
+        self.layer, self.wrap = fresh(layer, scale), wrap
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, H, W, C) to (B, T, H', W', C')."""
@@ -266,7 +265,7 @@ class SpaceTimeUNet(nn.Module):
         def temporal(features: int) -> TemporalAttention:
             return TemporalAttention(features, heads, head_width)
 
-        self.embedding = nn.ModuleList([linear(width, embedding), linear(embedding, embedding)])
+        self.embedding = NoiseLevel(width, embedding)
         self.bias = nn.Parameter(torch.zeros(BUCKETS, heads))
         self.stem = same((channels + cond_channels) * area, width, 7, periodic)
         self.stem_temporal = temporal(width)
@@ -287,7 +286,7 @@ class SpaceTimeUNet(nn.Module):
         """x (B, T, C, H, W), level (B,) in [0, 1000], cond (B, T, K, H, W) or None; returns the shape of x."""
         h = self._enter(self._input(x, cond))
         bias = self.bias[buckets(x.shape[1], x.device)].permute(2, 0, 1)
-        level = F.silu(self.embedding[1](F.silu(self.embedding[0](embed(level, self.width).to(x.dtype)))))
+        level = self.embedding(level, x.dtype)
         h = stem = self.stem_temporal(self.stem(h), bias)
         skips = []
         for i, stage in enumerate(self.down):
@@ -319,8 +318,7 @@ class SpaceTimeUNet(nn.Module):
 
     def _enter(self, x: Tensor) -> Tensor:
         """(B, T, C, H, W) as patches (B, T, H', W', C patch^2), continued at the lower and right border."""
-        H, W = x.shape[-2:]
-        h = F.pad(x.flatten(0, 1), (0, -W % self.stride, 0, -H % self.stride), mode="replicate")
+        h = continued(x, self.stride).flatten(0, 1)
         return F.pixel_unshuffle(h, self.patch).permute(0, 2, 3, 1).contiguous().unflatten(0, x.shape[:2])
 
     def _leave(self, h: Tensor, shape: torch.Size) -> Tensor:

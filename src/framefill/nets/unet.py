@@ -13,21 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from framefill.errors import BadInput
-from framefill.nets.layers import Attention, GroupNorm, ResBlock, SpatialNorm, conv, embed, linear
-
-
-class Stage(nn.Module):
-    """A residual block and, where the level has it, attention."""
-
-    def __init__(self, block: ResBlock, attention: Attention | None = None):
-        super().__init__()
-        self.block = block
-        self.attention = attention
-
-    def forward(self, x: Tensor, level: Tensor, cond: Tensor | None) -> Tensor:
-        """Feature maps in, feature maps out."""
-        x = self.block(x, level, cond)
-        return x if self.attention is None else self.attention(x)
+from framefill.nets.layers import Attention, GroupNorm, NoiseLevel, ResBlock, SpatialNorm, Stage, check_size, conv
 
 
 class UNet(nn.Module):
@@ -79,7 +65,7 @@ class UNet(nn.Module):
         def attend(here: bool, features: int) -> Attention | None:
             return Attention(features, head_width) if here else None
 
-        self.embedding = nn.ModuleList([linear(width, embedding), linear(embedding, embedding)])
+        self.embedding = NoiseLevel(width, embedding)
         self.stem = conv((channels + (0 if spatin else cond_channels)) * area, width)
         self.down = nn.ModuleList()
         features, skips = width, [width]
@@ -112,7 +98,7 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, label: Tensor, cond: Tensor | None = None) -> Tensor:
         """x (B, ..., H, W), label (B,) in [0, 1000], cond (B, ..., H, W) or None; returns the shape of x."""
         h, cond = self._enter(x, cond)
-        level = F.silu(self.embedding[1](F.silu(self.embedding[0](embed(label, self.width).to(h.dtype)))))
+        level = self.embedding(label, h.dtype)
         h = self.stem(h)
         skips = [h]
         for stage in self.down:
@@ -128,8 +114,7 @@ class UNet(nn.Module):
     def _enter(self, x: Tensor, cond: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """The input of the stem, and what SPATIN layers see (None when the condition is concatenated)."""
         H, W = x.shape[-2:]
-        if H % self.stride or W % self.stride or 0 in (H, W):
-            raise BadInput(f"this network takes heights and widths that are multiples of {self.stride}, got {H}x{W}")
+        check_size(x, self.stride)
         h = F.pixel_unshuffle(x.flatten(1, -3), self.patch)
         if not self.cond_channels:
             return h, None

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from framefill.errors import BadInput
-from framefill.nets.layers import conv, variance_scaling
+from framefill.nets.layers import check_size, conv, fresh
 from framefill.nets.warp import fetch
 
 STRIDE = 8  # pixels per latent
@@ -40,14 +40,6 @@ class Block(nn.Module):
         return x + self.conv_1(F.silu(self.conv_0(F.silu(x))))
 
 
-def halve(inputs: int, outputs: int) -> nn.Conv2d:
-    """Half the size by a convolution of 2x2 blocks."""
-    layer = nn.Conv2d(inputs, outputs, 2, stride=2)
-    variance_scaling(layer.weight)
-    nn.init.zeros_(layer.get_parameter("bias"))
-    return layer
-
-
 def blocks(features: int, count: int) -> nn.Sequential:
     """So many blocks."""
     return nn.Sequential(*[Block(features) for _ in range(count)])
@@ -62,9 +54,7 @@ class Stem(nn.Module):
 
     def forward(self, views: Tensor) -> Tensor:
         """The features of each view by itself; BadInput unless H and W are multiples of 8."""
-        H, W = views.shape[-2:]
-        if H % STRIDE or W % STRIDE or 0 in (H, W):
-            raise BadInput(f"this network takes heights and widths that are multiples of {STRIDE}, got {H}x{W}")
+        check_size(views, STRIDE)
         h = F.silu(self.enter(F.pixel_unshuffle(views.flatten(0, 1), PATCH)))
         return h.unflatten(0, views.shape[:2])
 
@@ -75,7 +65,7 @@ class Descent(nn.Module):
     def __init__(self, widths: Sequence[int], count: int):
         super().__init__()
         self.levels = nn.ModuleList([blocks(width, count) for width in widths])
-        self.halves = nn.ModuleList([halve(a, b) for a, b in pairwise(widths)])
+        self.halves = nn.ModuleList([fresh(nn.Conv2d(a, b, 2, stride=2)) for a, b in pairwise(widths)])
 
     def forward(self, h: Tensor) -> list[Tensor]:
         """Fine to coarse."""

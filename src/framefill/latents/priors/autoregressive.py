@@ -14,7 +14,7 @@ from torch import Tensor
 from framefill.arrays import Rng
 from framefill.errors import BadInput
 from framefill.latents.priors.choice import PLAIN, Choice
-from framefill.latents.priors.prior import UNDECIDED, TokenPrior, check_guidance, guided, widened
+from framefill.latents.priors.prior import UNDECIDED, TokenPrior, guided, likely
 from framefill.nets.tokens import CausalTokens, Grid
 
 
@@ -26,12 +26,12 @@ class Autoregressive(TokenPrior):
     def log_likelihood(self, tokens: Tensor, labels: Tensor | None = None) -> Tensor:
         """log p(tokens | labels) in nats, exactly: (B,) for tokens (B, T, H, W), the whole grid or its first times."""
         self.checked(tokens)
-        return self._each(tokens, self.named(labels, len(tokens), tokens)).sum(1)
+        return likely(self.network(tokens, self.named(labels, len(tokens), tokens)), tokens).sum(1)
 
     def loss(self, tokens: Tensor, labels: Tensor | None, rng: Rng) -> Tensor:
         """As in `TokenPrior`."""
         self.checked(tokens)
-        return -self._each(tokens, self.shown(labels, tokens, rng)).mean(1)
+        return -likely(self.network(tokens, self.shown(labels, tokens, rng)), tokens).mean(1)
 
     def sample(
         self,
@@ -44,10 +44,8 @@ class Autoregressive(TokenPrior):
         start: Tensor | None = None,
     ) -> Iterator[Tensor]:
         """As in `TokenPrior`, row after row; `start` (B, n) are tokens that are known, the first n of the raster."""
-        self.fits(shape)
-        both = check_guidance(guidance, labels)
+        names, both = self.asked(shape, labels, rng, guidance), guidance != 1
         count, total = len(rng), shape[0] * shape[1] * shape[2]
-        names = self.named(labels, count, self._place())
         names = torch.cat([names, torch.full_like(names, self.classes)]) if both else names
         tokens = torch.full((count, total), UNDECIDED, device=names.device)
         known = 0 if start is None else self._begun(tokens, start)
@@ -69,7 +67,3 @@ class Autoregressive(TokenPrior):
             raise BadInput(f"a start has tokens below {self.vocabulary}, got {int(start.min())} to {int(start.max())}")
         tokens[:, :known] = start
         return known
-
-    def _each(self, tokens: Tensor, names: Tensor) -> Tensor:
-        logits = widened(self.network(tokens, names))
-        return logits.log_softmax(-1).gather(2, tokens.flatten(1)[..., None])[..., 0]

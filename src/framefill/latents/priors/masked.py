@@ -19,7 +19,7 @@ from framefill.arrays import Rng
 from framefill.errors import BadInput
 from framefill.latents.priors.choice import PLAIN, Choice
 from framefill.latents.priors.orders import Confidence, Draft, Judged, Order
-from framefill.latents.priors.prior import UNDECIDED, TokenPrior, check_guidance, guided, widened
+from framefill.latents.priors.prior import UNDECIDED, TokenPrior, guided, likely, widened
 from framefill.nets.tokens import Grid, MaskedTokens
 
 STEPS = 18
@@ -75,9 +75,7 @@ class Masked(TokenPrior):
         order: Order | None = None,
     ) -> Iterator[Tensor]:
         """As in `TokenPrior`, step after step; by default the most confident tokens are kept."""
-        self.fits(shape)
-        check_guidance(guidance, labels)
-        names, order = self.named(labels, len(rng), self._place()), order or self.order()
+        names, order = self.asked(shape, labels, rng, guidance), order or self.order()
         counts = schedule(math.prod(shape), steps)
         tokens = torch.full((len(rng), math.prod(shape)), self.network.mask, device=names.device)
         for k, count in enumerate(counts, 1):
@@ -86,8 +84,7 @@ class Masked(TokenPrior):
                 logits = self.logits(tokens.unflatten(1, shape), names, guidance)
                 tokens = torch.where(open_, choice.draw(logits, rng), tokens)
                 if count:
-                    sure = logits.log_softmax(2).gather(2, tokens[..., None])[..., 0]
-                    scores = order(Draft(tokens, sure, names, shape, 1 - k / len(counts)), rng)
+                    scores = order(Draft(tokens, likely(logits, tokens), names, shape, 1 - k / len(counts)), rng)
                     worst = scores.masked_fill(~open_, math.inf).topk(count, largest=False).indices
                     tokens = tokens.scatter(1, worst, self.network.mask)
             yield tokens.masked_fill(tokens == self.network.mask, UNDECIDED).unflatten(1, shape)
@@ -100,8 +97,7 @@ class Masked(TokenPrior):
         return tokens.masked_fill(hidden.view(tokens.shape), self.network.mask)
 
     def _missed(self, logits: Tensor, tokens: Tensor, hidden: Tensor) -> Tensor:
-        nats = -widened(logits).log_softmax(2).gather(2, tokens.flatten(1)[..., None])[..., 0]
-        return (nats * hidden).sum(1) / hidden.sum(1)
+        return -(likely(logits, tokens) * hidden).sum(1) / hidden.sum(1)
 
 
 class Criticised(Masked):

@@ -98,8 +98,12 @@ class TokenPrior(nn.Module, ABC):
             return given
         return torch.where(rng.uniform((), tokens) < self.withheld, self.classes, given)
 
-    def _place(self) -> Tensor:
-        return next(self.network.parameters())
+    def asked(self, shape: Grid, labels: Tensor | None, rng: Rng, guidance: float) -> Tensor:
+        """Labels (B,) as the network takes them, for samples; BadInput for what cannot be sampled."""
+        self.fits(shape)
+        if not math.isfinite(guidance) or (labels is None and guidance != 1):
+            raise BadInput(f"guidance of {guidance} without labels, or not finite; give labels, or guidance 1")
+        return self.named(labels, len(rng), next(self.network.parameters()))
 
 
 def guided(both: Tensor, guidance: float) -> Tensor:
@@ -108,13 +112,11 @@ def guided(both: Tensor, guidance: float) -> Tensor:
     return torch.lerp(none, label, guidance)
 
 
-def check_guidance(guidance: float, labels: Tensor | None) -> bool:
-    """Whether both kinds of logits are needed; BadInput for guidance without labels."""
-    if not math.isfinite(guidance) or (labels is None and guidance != 1):
-        raise BadInput(f"guidance of {guidance} without labels, or not finite; give labels, or guidance 1")
-    return guidance != 1
-
-
 def widened(logits: Tensor) -> Tensor:
     """Logits in 32 bits at least: 16 are too few for the logarithms of small probabilities."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def likely(logits: Tensor, tokens: Tensor) -> Tensor:
+    """The log-probabilities (B, N) that logits (B, N, vocabulary) give to tokens (B, ...)."""
+    return widened(logits).log_softmax(2).gather(2, tokens.flatten(1)[..., None])[..., 0]

@@ -11,15 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from framefill.arrays import Rng
+from framefill.arrays import Rng, continued
 from framefill.diffusion.sample import DPMSolver, Sampler
 from framefill.errors import BadInput
-from framefill.latents.repairer import COLOURS, LatentRepairer, Seen
+from framefill.latents.repairer import LatentRepairer, Seen
 from framefill.nets.views import STRIDE
-from framefill.video.between.tier import in_colour
+from framefill.video.between.tier import as_given, in_colour
 from framefill.video.between.views import Gap
 
 
@@ -63,13 +62,12 @@ class LatentInterpolator:
         for time in times:
             rng.restore(start)
             made.append(self.frame(gap.at(time), rng))
-        colours = torch.stack(made, 1)
-        return (colours if frames.shape[1] == COLOURS else colours.mean(2, keepdim=True)).to(frames)
+        return as_given(torch.stack(made, 1), frames)
 
     def frame(self, seen: Seen, rng: Rng) -> Tensor:
         """The samples (N, 3, H, W) of one frame."""
         H, W = seen.guess.shape[-2:]
-        seen = Seen(*(_padded(x, self._stride).to(self.device) for x in seen))
+        seen = Seen(*(continued(x, self._stride).to(self.device) for x in seen))
         read = self.model.repairer.read(seen)
         drawn = [self._latent(read[1][-1], rng.pick([i])) for i in range(len(rng))]
         made = [self.model.repairer.paint(seen, read, z)[0, :, :H, :W] for z in drawn]
@@ -89,10 +87,3 @@ class LatentInterpolator:
         x = self.temperature * path[0].sigma * self.model.denoiser.noise.like(like, rng)
         path_taken = self.sampler.trajectory(self.model.denoiser, x, cond.float(), rng, path=path)
         return deque(path_taken, maxlen=1).pop().to(like.dtype)
-
-
-def _padded(x: Tensor, stride: int) -> Tensor:
-    """x (..., H, W) continued below and on the right to multiples of `stride`."""
-    H, W = x.shape[-2:]
-    flat = x.flatten(0, -4) if x.ndim > 4 else x
-    return F.pad(flat, (0, -W % stride, 0, -H % stride), mode="replicate").unflatten(0, x.shape[:-3])

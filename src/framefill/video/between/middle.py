@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from framefill.arrays import Rng
+from framefill.arrays import Rng, continued
 from framefill.diffusion.sample import DDPM, Sampler
 from framefill.errors import BadInput
 from framefill.latents.neighbours import Middle
-from framefill.video.between.tier import in_colour
+from framefill.video.between.tier import as_given, in_colour
 
 FINEST = 64  # times are multiples of one over this
 
@@ -41,7 +40,7 @@ class MiddleInterpolator:
         if frames.ndim != 4 or len(frames) != 2:
             raise BadInput(f"known frames have shape {tuple(frames.shape)}; this model takes (2, C, H, W)")
         H, W = frames.shape[-2:]
-        known = F.pad(in_colour(frames), (0, -W % self.stride, 0, -H % self.stride), mode="replicate")
+        known = continued(in_colour(frames), self.stride)
         ends = self.model.autoencoder.encode(known.float().to(self.device))
         first, last = (z.expand(len(rng), -1, -1, -1) for z in ends.split(1))
         start, made = rng.state(), []
@@ -49,8 +48,7 @@ class MiddleInterpolator:
             rng.restore(start)
             z = self._at(first, last, _parts(time), FINEST, rng)
             made.append(torch.cat([self.model.autoencoder.decode(one) for one in z.split(1)]))
-        found = torch.stack(made, 1)[..., :H, :W].clamp(-1, 1)
-        return (found if frames.shape[1] == 3 else found.mean(2, keepdim=True)).to(frames)
+        return as_given(torch.stack(made, 1)[..., :H, :W].clamp(-1, 1), frames)
 
     def _at(self, first: Tensor, last: Tensor, place: int, span: int, rng: Rng) -> Tensor:
         """The latents at `place` of `span` between two (N, c, h, w)."""

@@ -63,8 +63,7 @@ class Balanced:
         first, last = (frame.movedim(0, -1).float().cpu().numpy() for frame in in_colour(frames))
         motion = Motion.between(np.ascontiguousarray(first), np.ascontiguousarray(last))
         made = torch.cat([self._repaired(motion, time) for time in times])
-        made = made.mean(1, keepdim=True) if frames.shape[1] == 1 else made
-        return made.to(frames).expand(len(rng), -1, -1, -1, -1)
+        return as_given(made, frames).expand(len(rng), -1, -1, -1, -1)
 
     def _repaired(self, motion: Motion, time: float) -> Tensor:
         """The frame (1, C, H, W) at one time."""
@@ -80,3 +79,8 @@ def in_colour(frames: Tensor) -> Tensor:
             f"the networks for frames between take 1 or 3 channels, got {frames.shape[1]}; the tier fast takes any"
         )
     return frames.expand(-1, 3, -1, -1)
+
+
+def as_given(made: Tensor, frames: Tensor) -> Tensor:
+    """Frames (..., 3, H, W) made from what was `in_colour`, grey where `frames` were, in their type and place."""
+    return (made.mean(-3, keepdim=True) if frames.shape[1] == 1 else made).to(frames)

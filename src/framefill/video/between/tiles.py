@@ -7,9 +7,9 @@ tile that is thrown away is as wide as its sight, and as the longest motion, up 
 what the whole picture would.
 """
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from framefill.arrays import continued
 from framefill.latents.tiles import Span, joined, spans
 
 CELL = 16  # pixels: the coarsest grid of nets/repair.py
@@ -34,7 +34,7 @@ class Tiled(nn.Module):
         if max(h, w) <= self.tile:
             made: Tensor = self.network(whole, half)
             return made
-        whole, half = _padded(whole, h * CELL, w * CELL), _padded(half, h * CELL // 2, w * CELL // 2)
+        whole, half = continued(whole, CELL), continued(half, CELL // 2)
         longest = float(half[:, MOTION].abs().max()) * 2 / CELL
         halo = self.sight + min(int(longest) + 1, FARTHEST)
 
@@ -54,10 +54,6 @@ def even_spans(length: int, *, most: int, halo: int, fade: int) -> list[Span]:
         return spans(length, tile=length, halo=halo, fade=fade)
     count = -(-(length - shared) // (most - shared))
     return spans(length, tile=-(-(length + (count - 1) * shared) // count), halo=halo, fade=fade)
-
-
-def _padded(x: Tensor, height: int, width: int) -> Tensor:
-    return F.pad(x, (0, width - x.shape[-1], 0, height - x.shape[-2]), mode="replicate")
 
 
 def _cut(x: Tensor, rows: slice, columns: slice, cell: int) -> Tensor:
