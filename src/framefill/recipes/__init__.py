@@ -10,6 +10,7 @@ from framefill.errors import BadInput
 from framefill.recipes import (
     autoencoder,
     climate,
+    diffusion_autoencoder,
     interpolation,
     latent_interpolation,
     latent_repair,
@@ -22,6 +23,7 @@ RECIPES: dict[str, type] = {
     "nonisotropic": nonisotropic.NonIsotropic,
     "climate": climate.Climate,
     "autoencoder": autoencoder.Autoencoder,
+    "diffusion-autoencoder": diffusion_autoencoder.DiffusionAutoencoder,
     "latent-interpolation": latent_interpolation.LatentInterpolation,
     "latent-repair": latent_repair.LatentRepair,
     "interpolation": interpolation.Interpolation,
@@ -42,6 +44,7 @@ PRESETS: dict[str, dict[str, Preset]] = {
     "nonisotropic": {name: Preset(*row) for name, row in nonisotropic.PRESETS.items()},
     "climate": {name: Preset(*row) for name, row in climate.PRESETS.items()},
     "autoencoder": {name: Preset(*row) for name, row in autoencoder.PRESETS.items()},
+    "diffusion-autoencoder": {name: Preset(*row) for name, row in diffusion_autoencoder.PRESETS.items()},
     "latent-interpolation": {name: Preset(*row) for name, row in latent_interpolation.PRESETS.items()},
     "latent-repair": {name: Preset(*row) for name, row in latent_repair.PRESETS.items()},
     "interpolation": {name: Preset(*row) for name, row in interpolation.PRESETS.items()},
