@@ -211,3 +211,15 @@ def test_filtering_frames_is_a_convolution_in_3d():
     energy = sum(layer.weight.square().sum() for layer in (fresh.here.layer, *(o.layer for o in fresh.others)))
     whole = nn.init.xavier_uniform_(torch.empty(64, 1, 3, 3)).square().sum()
     assert energy.item() == pytest.approx(whole.item(), rel=0.15)  # variance is that of one frame's filter
+
+
+def test_every_level_on_the_way_up_sees_its_own_on_the_way_down():
+    network = woken(AsymmetricUNet(3, 5, LOCAL))
+    outputs, skips = [], []
+    for group in network.down:
+        group.register_forward_hook(lambda *words: outputs.append(words[2]))
+    for group in network.up:
+        group.register_forward_pre_hook(lambda _, given: skips.append(given[3]))
+    network(torch.randn(1, 3, 8, 8), torch.rand(1))
+    assert skips[0] is None
+    assert torch.equal(skips[1], outputs[0])
