@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import second_planes
 from framefill.codec import lattice, laws, residues
 from framefill.codec.coder import Decoder, Encoder
 from framefill.codec.header import Limits, varint
@@ -233,3 +234,14 @@ def test_damaged_payloads_give_an_error_or_numbers_and_nothing_else(count):
         except CodecError:
             refused += 1
     assert refused > count / 3
+
+
+@pytest.mark.parametrize("axis", Axis)
+def test_a_second_decoder_in_plain_python_reads_the_same(axis):
+    rng = np.random.default_rng(5)
+    waves = smooth((4, 21, 30), 1, 300) + rng.integers(-20, 20, (1, 21, 30))
+    holes = rng.random(waves.shape) < 0.2
+    for values, missing in ((waves, None), (waves, holes), (waves << 14, None), ((waves > 0) * 255, None)):
+        data = encode_planes(values, axis=axis, missing=missing)
+        plain = second_planes.Planes(data, None if missing is None else missing.tolist()).decode()
+        assert plain == decode_planes(data, missing=missing).tolist()

@@ -11,7 +11,7 @@ from framefill.codec.lattice import INNER, Floats, Sight
 from framefill.codec.laws import DIRECTIONS, OCTAVES, SCALES, UNIT, Law
 from framefill.codec.tables import Ints
 
-SOME = 600  # samples from which scales are fitted
+SOME = 600  # samples from which scales and shapes are fitted
 WEIGHT = 8  # bits that a weight costs
 MOST = 60_000  # samples that are looked at
 ROUNDS = 24
@@ -93,7 +93,8 @@ def _cheapest(raw: Ints, means: Ints, values: Ints) -> tuple[int, int]:
     error = np.abs(16 * values - means) * 4 + 8.0
     level = 8 * np.log2(8.0 * np.exp(np.log(error).mean()) / 8) - 24  # of the typical error
     middle = int(np.round(level - raw.mean()))
-    tried = [(bits(raw + middle + d, shape, means, values), shape, middle + d) for shape in range(4) for d in TRIED]
+    shapes = range(len(residues.SHAPES)) if len(raw) > SOME else (2,)
+    tried = [(bits(raw + middle + d, shape, means, values), shape, middle + d) for shape in shapes for d in TRIED]
     return min(tried)[1:]
 
 
