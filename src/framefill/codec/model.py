@@ -88,7 +88,7 @@ class Analysis(nn.Module):
             self.enter.bias, std=0.1
         )  # the norms that follow forget how large their input is; this does not
         self.fine = nn.ModuleList([Filter(wide, response=False) for _ in range(sizes.encoder_blocks[0])])
-        self.halve = halve(wide, deep, frames=False)
+        self.halve = halve(wide, deep)
         self.coarse = nn.ModuleList([Filter(deep, response=False) for _ in range(sizes.encoder_blocks[1])])
         self.leave = dense(deep, sizes.channels)
         nn.init.zeros_(self.leave.weight)

@@ -11,6 +11,8 @@ from framefill.recipes import (
     autoencoder,
     climate,
     compression,
+    diffusion_autoencoder,
+    distilled,
     interpolation,
     latent_interpolation,
     latent_repair,
@@ -23,10 +25,12 @@ RECIPES: dict[str, type] = {
     "nonisotropic": nonisotropic.NonIsotropic,
     "climate": climate.Climate,
     "autoencoder": autoencoder.Autoencoder,
+    "diffusion-autoencoder": diffusion_autoencoder.DiffusionAutoencoder,
     "latent-interpolation": latent_interpolation.LatentInterpolation,
     "latent-repair": latent_repair.LatentRepair,
     "interpolation": interpolation.Interpolation,
     "compression": compression.Compression,
+    "distilled": distilled.Distilled,
 }
 
 
@@ -44,10 +48,12 @@ PRESETS: dict[str, dict[str, Preset]] = {
     "nonisotropic": {name: Preset(*row) for name, row in nonisotropic.PRESETS.items()},
     "climate": {name: Preset(*row) for name, row in climate.PRESETS.items()},
     "autoencoder": {name: Preset(*row) for name, row in autoencoder.PRESETS.items()},
+    "diffusion-autoencoder": {name: Preset(*row) for name, row in diffusion_autoencoder.PRESETS.items()},
     "latent-interpolation": {name: Preset(*row) for name, row in latent_interpolation.PRESETS.items()},
     "latent-repair": {name: Preset(*row) for name, row in latent_repair.PRESETS.items()},
     "interpolation": {name: Preset(*row) for name, row in interpolation.PRESETS.items()},
     "compression": {name: Preset(*row) for name, row in compression.PRESETS.items()},
+    "distilled": {name: Preset(*row) for name, row in distilled.PRESETS.items()},
 }
 
 

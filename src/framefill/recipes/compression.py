@@ -21,6 +21,7 @@ from torch import Tensor
 
 from framefill.arrays import Rng, expand
 from framefill.codec.model import SPREAD, Compressor, Sizes
+from framefill.codec.picture_codec import PictureCodec
 from framefill.diffusion.consistency import Multistep
 from framefill.diffusion.sample import DPMSolver
 from framefill.diffusion.schedule import signal_to_noise, uniform_times
@@ -160,18 +161,18 @@ class Compression:
         weight = (1 + SPREAD**2 * signal_to_noise(alpha, sigma)).clamp(max=CAP).to(error.dtype)
         return found.masked_scatter(chosen, weight * error.mean((1, 2, 3)) / self.noisy)
 
-    def product(self, model: Compressor, *, card: Any = None, device: str = "cpu") -> Compressor:
-        """The trained network."""
-        return model.to(device).eval()
+    def product(self, model: Compressor, *, card: Any = None, device: str = "cpu") -> PictureCodec:
+        """What compresses pictures."""
+        return PictureCodec(model.to(device).eval(), card, device)
 
-    def sheet(self, product: Compressor, source: Any) -> Image.Image:
+    def sheet(self, product: PictureCodec, source: Any) -> Image.Image:
         """Held-out pieces, and what comes back of them at the lowest, a middle and the highest quality."""
         x = self.batch(source, range(6))
-        rows = [("held out", x)]
+        rows, model = [("held out", x)], product.model
         for q in sorted({0, self.qualities // 2, self.qualities - 1}):
             quality = torch.full((len(x),), q)
             with torch.inference_mode():
-                made = product.mean(product.values(product.symbols(x, quality), quality), quality)
+                made = model.mean(model.values(model.symbols(x, quality), quality), quality)
             rows.append((f"quality {q}", made))
         return contact_sheet([(name, levels(pictures)) for name, pictures in rows])
 
