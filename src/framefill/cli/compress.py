@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from framefill.cli import datasets
 from framefill.cli.files import Going, Task, run
 from framefill.errors import BadInput
 
@@ -55,34 +56,42 @@ def compress(
     quality: Annotated[int | None, tyro.conf.arg(aliases=["-q"])] = None,
     size: str | None = None,
     bpp: float | None = None,
-    max_error: int | None = None,
+    max_error: str | None = None,
+    relative: str | None = None,
     steps: int = 0,
     seed: int = 0,
     model: Annotated[str, tyro.conf.arg(aliases=["-m"])] = "",
     device: Device = "auto",
     to: To = HERE,
 ) -> None:
-    """Pictures to small files (.ffc): one file, a folder of them, or - for standard input.
+    """Pictures and data sets to small files (.ffc): one file, a folder of pictures, or - for standard input.
 
     Args:
-        source: A picture (png, jpg, tif, webp, avif, ...), a folder, or -.
+        source: A picture (png, jpg, tif, webp, avif, ...), a NetCDF file or Zarr store, a folder, or -.
         quality: 0 is the smallest file; by default the middle of what the model has.
         size: The best quality whose file has at most so many bytes, such as 20k or 1.5M.
         bpp: The same in bits a pixel.
-        max_error: No level is off by more than this; 0 is lossless.
+        max_error: No level of a picture is off by more than this, 0 is lossless. For data sets it is in the units of
+            the file, 0.1 for all fields or tas=0.1,pr=1e-6 by name; without it they keep every bit.
+        relative: Data sets only: the same as a share of a field's range, such as 1e-3.
         steps: How the file is decoded unless something else is asked for: 0 is faithful, 1 to 31 steps draw detail.
         seed: Of that detail.
         model: A model file or the name of a shipped codec.
         device: Where the networks run.
     """
-    wish = Wish(quality, None if size is None else size_of(size), bpp)
+    if datasets.is_dataset(source):
+        _told(datasets.compress(source, to, max_error=max_error, relative=relative), to)
+        return
+    if relative is not None:
+        raise BadInput("--relative is for data sets; give pictures --max-error in levels")
+    wish, bound = Wish(quality, None if size is None else size_of(size), bpp), datasets.whole_levels(max_error)
     codec = _codec(model, device)
 
     def work(task: Task) -> dict[str, Any]:
         from framefill.codec.pictures import read
 
         picture = read(task.source or io.BytesIO(task.read()), most=to.limit_pixels)
-        data = made(codec, picture, wish, steps=steps, seed=seed, max_error=max_error)
+        data = made(codec, picture, wish, steps=steps, seed=seed, max_error=bound)
         task.write(data)
         return {"bytes": len(data), "bits a pixel": round(8 * len(data) / (picture.size[0] * picture.size[1]), 4)}
 
@@ -134,6 +143,9 @@ def decompress(
     """
     from framefill.codec.pictures import encode, kind_of
 
+    if datasets.is_compressed(source):
+        _told(datasets.decompress(source, to, suffix=".nc" if suffix == ".png" else suffix), to)
+        return
     named = Path(to.output).suffix if to.output else ""
     kind_of(named or suffix)
     if invented is not None:
@@ -151,6 +163,11 @@ def decompress(
         return {"pixels": f"{width}x{height}"} | ({"lost": "; ".join(lost)} if lost else {})
 
     run(source, to, work, suffix=suffix, takes=(SUFFIX,))
+
+
+def _told(about: dict[str, Any], to: Going) -> None:
+    """One line or one JSON object."""
+    print(json.dumps(about) if to.as_json else "  ".join(str(value) for value in about.values()))
 
 
 def _check_map(target: Path, source: str, to: Going) -> None:

@@ -1,12 +1,9 @@
-"""Numbers within a bound: what a lossy decode still lacks, and fields of floats, never further off than was asked.
+"""Fields of numbers within a bound, never further off than was asked.
 
-      picture   q = round((x - guess) / (2 e - 1)),   x' = guess + (2 e - 1) q      whole levels, off by e - 1 at most
-      field     q = round(x / step),                  x' = step q                   step 2 e, less what rounding needs
+      q = round(x / step),     x' = step q,     step 2 e, less what rounding needs
 
-A guess that is a float may come out differently by a little on another machine: the level that is left is for it. A
-bound of 0 leans on no guess: then the picture itself is sent. Fields with bound 0 are sent as their bits, in order of
-size. What is no ordinary number (NaN, infinities, fill values) is kept to the bit. A field is decoded and compared
-before anything is returned.
+With bound 0 they are sent as their bits, in order of size. What is no ordinary number (NaN, infinities, fill values)
+is kept to the bit. A field is decoded and compared before anything is returned.
 """
 
 import struct
@@ -25,33 +22,6 @@ BITS, STEPS, WHOLE = 0, 1, 2  # how the numbers of a field are sent
 ROOM = (1 - 2.0**-20, 0.999, 0.99, 0.9)  # of the step 2 e, tried in turn
 MOST = 2.0**61
 SPECIALS = 64
-
-
-def encode_residual(picture: Ints, guess: NDArray[np.floating[Any]], bound: int) -> bytes:
-    """What brings `guess` (C, H, W) in levels to within `bound` levels of a picture (C, H, W) of whole numbers."""
-    if bound < 0 or picture.shape != guess.shape:
-        raise BadInput(
-            f"a bound of {bound} levels for {picture.shape} and {guess.shape}: give 0 or more, and one shape"
-        )
-    if bound == 0:
-        return varint(0) + encode_planes(picture)
-    step = 2 * bound - 1
-    left = picture.astype(np.int64) - np.round(guess).astype(np.int64)
-    return varint(bound) + encode_planes(np.floor_divide(left + step // 2, step))
-
-
-def decode_residual(
-    data: bytes, guess: NDArray[np.floating[Any]] | None, top: int, limits: Limits | None = None
-) -> Ints:
-    """The picture (C, H, W), in 0..top. `guess` may be None where the bound is 0. CodecError for damage."""
-    reader = Reader(data)
-    bound = reader.number()
-    found = decode_planes(data[reader.place :], limits)
-    if bound:
-        if guess is None or guess.shape != found.shape or bound > top:
-            raise CodecError(f"the residual is of {found.shape} with bound {bound}, which is not of this picture")
-        found = np.round(guess).astype(np.int64) + (2 * bound - 1) * np.clip(found, -top - 1, top + 1)
-    return np.clip(found, 0, top)
 
 
 def encode_field(values: NDArray[Any], bound: float = 0.0, *, fills: Sequence[Any] = ()) -> bytes:

@@ -199,7 +199,7 @@ def _capacity(quantiser: LatentQuantiser) -> float:
     if isinstance(quantiser, Codebook):
         return math.log2(quantiser.book.size)
     if isinstance(quantiser, FiniteScalar):
-        return math.log2(math.prod(quantiser.levels))
+        return math.log2(math.prod(quantiser.scale.levels))
     if isinstance(quantiser, LookupFree):
         return float(quantiser.channels)
     raise BadInput("uniform steps have no bound; their bits are those of an entropy model, and this model has none")
