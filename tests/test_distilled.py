@@ -174,6 +174,9 @@ def test_a_run_leaves_all_but_the_painter_as_it_was_and_its_codec_is_a_model_of_
     fewer = checkpoint.read_card(tmp_path / "few.safetensors").fields
     with pytest.raises(BadInput, match="distilled already"):
         SMALL.after(fewer)
+    plain = from_fields(Compression, fewer)
+    with pytest.raises(BadInput, match="undo few-step drawing"):
+        plain.loss(again.model, pictures(2), Rng([1, 2]))
 
 
 def test_it_must_begin_with_a_codec(teacher, tmp_path):
