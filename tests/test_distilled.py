@@ -84,6 +84,9 @@ def test_the_painter_alone_learns(teacher):
     recipe.loss(model, pictures(8), Rng(range(8))).sum().backward()
     learning = {name for name, p in model.named_parameters() if p.grad is not None}
     assert learning
+    assert {n for n, p in model.named_parameters() if p.requires_grad} == {
+        n for n, _ in model.named_parameters() if n.startswith("codec.denoiser.")
+    }
     assert all(name.startswith("codec.denoiser.") for name in learning)
 
 

@@ -122,7 +122,7 @@ class Compression:
     def loss(self, model: Compressor, batch: Tensor, rng: Rng) -> Tensor:
         """Per picture (B,), at a quality drawn for each."""
         if self.few:
-            raise BadInput("this would undo few-step drawing; begin with the codec that was distilled, then distil again")
+            raise BadInput("this would undo few-step drawing; train the codec that was distilled, then distil again")
         quality = rng.integers(self.qualities).to(batch.device)
         symbols = model.coded(batch, quality)
         bits = model.entropy.bits(symbols, quality) / batch[0, 0].numel()
