@@ -3,8 +3,8 @@
     python benchmarks/rate_distortion.py --pictures kodak --vqgan runs/vq-f8 --codec photos -o rate-distortion
 
 JPEG, WebP, AVIF (Pillow), JPEG XL (cjxl and djxl, where they are installed), PNG, the classical VQ of the paper, our
-VQGANs, our codec, and any function that makes bytes and a picture of a picture: `--plug FILE.py:NAME` calls NAME() for a list of
-objects with `name`, `settings` and `code(picture, setting) -> (bytes, picture)`, uint8 (H, W, 3).
+VQGANs, our codec, and any function that makes bytes and a picture of a picture: `--plug FILE.py:NAME` calls NAME() for
+a list of objects with `name`, `settings` and `code(picture, setting) -> (bytes, picture)`, uint8 (H, W, 3).
 
 Bits per pixel: of all files over all pixels. PSNR of a picture (dB), MS-SSIM, SSIMULACRA2 (higher is better; libjxl's,
 then the one of the package on PyPI, which differs) and the 3-norm of Butteraugli (lower is better; butteraugli_main of
