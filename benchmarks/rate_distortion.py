@@ -1,10 +1,10 @@
 """What codecs spend on pictures and what is left of them: the same pictures in one run, rates from the sizes of files.
 
-    python benchmarks/rate_distortion.py --pictures kodak --vqgan runs/vq-f8 --plug ours.py:ways -o rate-distortion
+    python benchmarks/rate_distortion.py --pictures kodak --vqgan runs/vq-f8 --codec photos -o rate-distortion
 
 JPEG, WebP, AVIF (Pillow), JPEG XL (cjxl and djxl, where they are installed), PNG, the classical VQ of the paper, our
-VQGANs, and any function that makes bytes and a picture of a picture: `--plug FILE.py:NAME` calls NAME() for a list of
-objects with `name`, `settings` and `code(picture, setting) -> (bytes, picture)`, uint8 (H, W, 3).
+VQGANs, our codec, and any function that makes bytes and a picture of a picture: `--plug FILE.py:NAME` calls NAME() for
+a list of objects with `name`, `settings` and `code(picture, setting) -> (bytes, picture)`, uint8 (H, W, 3).
 
 Bits per pixel: of all files over all pixels. PSNR of a picture (dB), MS-SSIM, SSIMULACRA2 (higher is better; libjxl's,
 then the one of the package on PyPI, which differs) and the 3-norm of Butteraugli (lower is better; butteraugli_main of
@@ -30,7 +30,7 @@ import numpy as np
 import PIL
 import torch
 from PIL import Image, ImageDraw
-from rate_distortion_codecs import classical, plugged, vector_quantised, vqgan
+from rate_distortion_codecs import classical, ours, plugged, vector_quantised, vqgan
 
 from framefill.atomic import replacing
 from framefill.metrics.distribution import frechet_distance, too_small
@@ -70,6 +70,8 @@ def main():
     words = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     words.add_argument("--pictures", type=Path, required=True)
     words.add_argument("--vqgan", nargs="*", default=[], help="run folders or model files")
+    words.add_argument("--codec", nargs="*", default=[], help="codecs of recipe compression: names, runs, model files")
+    words.add_argument("--steps", type=int, nargs="*", default=[0], help="of their decode; 0 is the faithful one")
     words.add_argument("--plug", nargs="*", default=[], help="FILE.py:NAME, a function that returns ways")
     words.add_argument("--qualities", type=int, nargs="*", help="instead of each classical codec's own")
     words.add_argument("--features", action="store_true", help="Frechet distances too (slow)")
@@ -82,6 +84,7 @@ def main():
     paths = sorted(p for p in given.pictures.iterdir() if p.suffix.lower() in SUFFIXES)[: given.limit]
     truth = [np.asarray(Image.open(p).convert("RGB")) for p in paths]
     ways = [*classical(tuple(given.qualities or ())), vector_quantised()]
+    ways += [ours(model, steps) for model in given.codec for steps in given.steps]
     ways += [vqgan(path, truth) for path in given.vqgan] + [way for word in given.plug for way in plugged(word)]
     ways = [w for w in ways if not given.only or w.name.startswith(tuple(given.only))]
     if not shutil.which("butteraugli_main"):

@@ -21,7 +21,9 @@ import torch
 from PIL import Image, features
 
 import framefill
+from framefill import codecs
 from framefill.codec.entropy import Factorised
+from framefill.codec.pictures import Picture
 
 Code = Callable[[np.ndarray, Any], tuple[bytes, np.ndarray]]
 
@@ -151,6 +153,18 @@ def laws(counts):
         model.counts.zero_()
         model.counts[0, : len(counts)] = torch.from_numpy(counts).float()
     return reach, model
+
+
+def ours(model, steps=0):
+    """Our codec at all its qualities: the faithful decode, or one drawn in `steps` steps."""
+    codec = codecs.codec(model)
+
+    def code(picture, quality):
+        data = codec.compress(Picture(picture), quality=quality, steps=steps)
+        return data, codec.decompress(data).pixels
+
+    name = Path(model).stem if Path(model).suffix else Path(model).name
+    return Way(f"ours {name}" + (f", {steps} steps" if steps else ""), tuple(range(codec.model.qualities)), code)
 
 
 def plugged(word):
