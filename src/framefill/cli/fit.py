@@ -31,7 +31,7 @@ def fit(
     `decompress --model FILE` use it.
 
     Args:
-        data: A folder or .zip of pictures of one kind: thirty or more, of 256 pixels or more along each side.
+        data: A folder or .zip of pictures of one kind, thirty or more; 256 pixels along each side are enough.
         output: The model file, such as mine.safetensors.
         budget: How long it may take, such as 20m or 2h.
         from_: The codec to begin with: a shipped name or a model file.
@@ -49,9 +49,11 @@ def fit(
     from framefill.recipes.recipe import from_fields, to_fields
 
     tensors, card = checkpoint.read(checkpoint.locate(from_))
-    if card.recipe != "compression":
-        raise BadInput(f"{from_} is a model of recipe {card.recipe}; --from takes one of recipe compression")
-    recipe = replace(from_fields(Compression, card.fields), learning_rate=GENTLE)
+    if card.recipe != "compression" or card.fields.get("few"):
+        raise BadInput(
+            f"{from_} is a model of recipe {card.recipe}; --from takes one of recipe compression, not distilled"
+        )
+    recipe = replace(from_fields(Compression, card.fields), learning_rate=GENTLE).suited(data)
     run = output.with_suffix(".run")
     own = checkpoint.Card("compression", card.preset, to_fields(recipe), seed=seed, about={"data": data, "from": from_})
     start = {name: tensor.float() for name, tensor in tensors.items()}

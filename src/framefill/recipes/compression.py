@@ -30,7 +30,7 @@ from framefill.features.perceptual import lite0_distance
 from framefill.metrics.ssimulacra2 import ssimulacra2
 from framefill.recipes.recipe import Source, stacked
 from framefill.video.clip import levels
-from framefill.video.images.album import Album
+from framefill.video.images.album import Album, shortest_side
 from framefill.video.images.crops import Crops
 from framefill.video.sheet import contact_sheet
 
@@ -40,6 +40,7 @@ Tell = Callable[[int, int, str], None]
 STEP = 10 / 127.5  # of quantisation at 1 bit per pixel, to begin with
 CAP = 5.0  # of the weight of denoising
 EVEN = 0.75
+TIER = 32  # pieces have sides that are multiples of it
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Compression:
     steps: int = 20_000
 
     def __post_init__(self) -> None:
-        if not 0 < self.lowest <= self.highest or self.qualities < 1 or self.side % 32 or not 0 < self.noisy <= 1:
+        if not 0 < self.lowest <= self.highest or self.qualities < 1 or self.side % TIER or not 0 < self.noisy <= 1:
             raise BadInput(
                 f"{self.qualities} qualities from {self.lowest} to {self.highest} bits per pixel, pieces of {self.side}"
                 f", a share of {self.noisy}; give 1 or more, rising, a multiple of 32, more than 0 and at most 1"
@@ -179,8 +180,12 @@ class Compression:
         return contact_sheet([(name, levels(pictures)) for name, pictures in rows])
 
     def suited(self, data: str | Path) -> "Compression":
-        """The recipe for `data`: this one, pictures are cut to its size."""
-        return self
+        """The recipe for `data`: squares and pieces are no larger than its smallest picture; BadInput below 32."""
+        shortest = shortest_side(data)
+        if shortest < TIER:
+            raise BadInput(f"{data} has a picture with a side of {shortest} pixels; a codec learns from {TIER} or more")
+        kept = min(self.kept, shortest)
+        return replace(self, kept=kept, side=min(self.side, kept // TIER * TIER))
 
     def about(self, source: Any) -> dict[str, Any]:
         """What must be known of the data to use the model: nothing, pixels are pixels."""

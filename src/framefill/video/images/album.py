@@ -10,7 +10,7 @@ import io
 import os
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
@@ -91,6 +91,27 @@ class Album:
     def pictures(self) -> np.ndarray:
         """All of them, memory-mapped uint8 (N, H, W, C), in the order of their names."""
         return self.run.frames()
+
+
+def shortest_side(data: Path | str, *, most: int = 200) -> int:
+    """The shortest side, in pixels, of the pictures of a folder or .zip, by the headers of up to `most` of them.
+
+    Those that cannot be read are passed over. MediaError where there are none.
+    """
+    from PIL import Image
+
+    path, sides = Path(data), []
+    names = _names(path, lambda *_: None)
+    with ExitStack() as stack:
+        archive = stack.enter_context(zipfile.ZipFile(path)) if path.is_file() else None
+        for name in names[:: -(-len(names) // most)]:
+            with suppress(Exception):  # the list of what Pillow and zipfile raise is open
+                content = archive.open(name) if archive else (path / name).open("rb")
+                with content, Image.open(content) as picture:
+                    sides.append(min(picture.size))
+    if not sides:
+        raise MediaError(f"{path}: none of its pictures can be read")
+    return min(sides)
 
 
 def _names(path: Path, tell: Tell) -> list[str]:
