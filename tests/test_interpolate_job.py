@@ -48,7 +48,10 @@ def job(source: Path, out: Path, length: int = 5, wait: float = 0.0) -> None:
     command("interpolate", source, "--times", 3, "-o", out)
 
 
-@pytest.mark.parametrize("name", ["b.mp4", "b.npy", "b.png"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("name", ["b.mp4", pytest.param("b.npy", marks=SLOW), pytest.param("b.png", marks=SLOW)])
 def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(tmp_path, name):
     source, out, log = film(tmp_path / "a.mp4", range(0, 800, 40), sound=30), tmp_path / "out", tmp_path / "log"
     assert ended([start(job, source, tmp_path / "whole" / name, log=log)]) == [0]

@@ -80,8 +80,8 @@ def kills(recipe, tmp_path: Path, count: int) -> None:
         run += 1
 
 
-def test_twenty_kills(tiny, tmp_path):
-    kills(tiny, tmp_path, 20)
+def test_twelve_kills(tiny, tmp_path):
+    kills(tiny, tmp_path, 12)
 
 
 @pytest.mark.slow

@@ -52,6 +52,7 @@ def test_all_pictures_are_written_and_equal_data_give_equal_files(found, report,
         assert save(figure, tmp_path / "again.png").read_bytes() == (report.parent / f"{name}.png").read_bytes()
 
 
+@pytest.mark.slow
 def test_other_data_give_other_pixels(report, tmp_path):
     other = gaussian(np.random.default_rng(1), starts=6, leads=(1, 2, 3, 4), shift=1.0, spread=0.5)
     made = draw(other, verify(other, rounds=20), tmp_path / "a" / "b")
