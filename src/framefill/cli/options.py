@@ -119,13 +119,19 @@ def product(options: Options, kind: type[P], of: str) -> P:
     """The model they name, drawing as they say; BadInput if it is none of `kind`, which draws what `of` says."""
     from dataclasses import replace
 
+    model: Any = loaded(options.model, options.device, kind, of)
+    return replace(model, sampler=sampler(options, model.sampler))
+
+
+def loaded(name: str, device: str, kind: type[P], of: str) -> P:
+    """The model of that name; BadInput if it is none of `kind`, which draws what `of` says."""
     from framefill import checkpoint
     from framefill.device import choose
 
-    model: Any = checkpoint.load(options.model, device=choose(options.device))
+    model = checkpoint.load(name, device=choose(device))
     if not isinstance(model, kind):
-        raise BadInput(f"{options.model} is not a model of {of}; `framefill info {options.model}` says what it is")
-    return replace(model, sampler=sampler(options, model.sampler))  # type: ignore[type-var, attr-defined]
+        raise BadInput(f"{name} is not a model of {of}; `framefill info {name}` says what it is")
+    return model
 
 
 def sampler(options: Options, default: Any) -> Any:

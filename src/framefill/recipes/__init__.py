@@ -15,6 +15,7 @@ from framefill.recipes import (
     latent_interpolation,
     latent_repair,
     mcvd,
+    mrcnf,
     nonisotropic,
 )
 
@@ -27,6 +28,7 @@ RECIPES: dict[str, type] = {
     "latent-repair": latent_repair.LatentRepair,
     "interpolation": interpolation.Interpolation,
     "compression": compression.Compression,
+    "mrcnf": mrcnf.MRCNF,
 }
 
 
@@ -48,6 +50,7 @@ PRESETS: dict[str, dict[str, Preset]] = {
     "latent-repair": {name: Preset(*row) for name, row in latent_repair.PRESETS.items()},
     "interpolation": {name: Preset(*row) for name, row in interpolation.PRESETS.items()},
     "compression": {name: Preset(*row) for name, row in compression.PRESETS.items()},
+    "mrcnf": {name: Preset(*row) for name, row in mrcnf.PRESETS.items()},
 }
 
 
