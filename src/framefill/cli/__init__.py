@@ -53,7 +53,7 @@ def _leave_in_time(seconds: float = 5.0) -> None:
 def _run(words: list[str]) -> None:
     import tyro
 
-    from framefill.cli import convert, emulate, evaluate, inspect, interpolate, pose, training, video
+    from framefill.cli import convert, emulate, evaluate, inspect, interpolate, pose, score, training, video
 
     verbs: dict[str, Callable[..., Any]] = {
         "predict": video.predict,
@@ -62,6 +62,7 @@ def _run(words: list[str]) -> None:
         "generate": video.generate,
         "emulate": emulate.emulate,
         "pose": pose.pose,
+        "score": score.score,
         "evaluate": evaluate.evaluate,
         "train": training.train,
         "convert": convert.convert,
