@@ -111,8 +111,20 @@ def positive(**values: float) -> None:
 def load(options: Options) -> "VideoModel":
     """The video model they name, drawing as they say."""
     from framefill.video.model import VideoModel
+    from framefill.video.ode_model import ODEVideoModel
 
+    if of_paths(options.model):
+        if options.sampler or options.calls or options.strength is not None:
+            raise BadInput(f"--sampler, --calls and --strength are for diffusion, and {options.model} is none")
+        return loaded(options.model, options.device, ODEVideoModel, "videos").windows()
     return product(options, VideoModel, "videos")
+
+
+def of_paths(model: str) -> bool:
+    """Whether a model is a latent ODE, which knows all instants."""
+    from framefill import checkpoint
+
+    return checkpoint.read_card(checkpoint.locate(model)).recipe == "ode-video"
 
 
 def product(options: Options, kind: type[P], of: str) -> P:

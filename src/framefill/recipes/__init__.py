@@ -17,6 +17,7 @@ from framefill.recipes import (
     mcvd,
     mrcnf,
     nonisotropic,
+    ode_video,
 )
 
 RECIPES: dict[str, type] = {
@@ -29,6 +30,7 @@ RECIPES: dict[str, type] = {
     "interpolation": interpolation.Interpolation,
     "compression": compression.Compression,
     "mrcnf": mrcnf.MRCNF,
+    "ode-video": ode_video.ODEVideo,
 }
 
 
@@ -51,6 +53,7 @@ PRESETS: dict[str, dict[str, Preset]] = {
     "interpolation": {name: Preset(*row) for name, row in interpolation.PRESETS.items()},
     "compression": {name: Preset(*row) for name, row in compression.PRESETS.items()},
     "mrcnf": {name: Preset(*row) for name, row in mrcnf.PRESETS.items()},
+    "ode-video": {name: Preset(*row) for name, row in ode_video.PRESETS.items()},
 }
 
 
