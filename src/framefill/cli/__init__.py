@@ -53,7 +53,7 @@ def _leave_in_time(seconds: float = 5.0) -> None:
 def _run(words: list[str]) -> None:
     import tyro
 
-    from framefill.cli import convert, emulate, evaluate, inspect, interpolate, pose, score, training, video
+    from framefill.cli import convert, emulate, evaluate, inspect, interpolate, pose, score, training, upscale, video
 
     verbs: dict[str, Callable[..., Any]] = {
         "predict": video.predict,
@@ -63,6 +63,7 @@ def _run(words: list[str]) -> None:
         "emulate": emulate.emulate,
         "pose": pose.pose,
         "score": score.score,
+        "upscale": upscale.upscale,
         "evaluate": evaluate.evaluate,
         "train": training.train,
         "convert": convert.convert,
