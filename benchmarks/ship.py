@@ -45,6 +45,12 @@ def made(path):
     return {"what": "every second frame made again: CPU-seconds per frame, PSNR in dB, SSIM, EffLite0", **table}
 
 
+def coded(path):
+    """What benchmarks/rate_distortion.py found of a codec beside others: where their curves pass marks."""
+    found = json.loads(path.read_text())
+    return {"what": f"bits per pixel at marks, {len(found['pictures'])} pictures", **found["marks"]}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
@@ -57,6 +63,7 @@ def main():
     parser.add_argument("--note", default="")
     parser.add_argument("--verified", type=Path, help="a folder of `framefill evaluate`, for a model of fields")
     parser.add_argument("--made", type=Path, help="what benchmarks/interpolation.py --json wrote")
+    parser.add_argument("--coded", type=Path, help="what benchmarks/rate_distortion.py -o wrote: points.json")
     parser.add_argument("--clips", type=int, default=50)
     parser.add_argument("--samples", type=int, default=4)
     parser.add_argument("--set", nargs="*", default=[], help="fields of use, not of training, such as calls=2")
@@ -86,6 +93,8 @@ def main():
         }
     if words.made:
         about["scores"] = made(words.made)
+    if words.coded:
+        about["scores"] = coded(words.coded)
     if words.verified:
         about["scores"] = verified(words.verified)
     checkpoint.write(target, halves, dataclasses.replace(card, about=about))

@@ -9,7 +9,7 @@ from torch import nn
 
 from framefill.errors import BadInput
 from framefill.nets.asymmetric import LARGE, PUBLISHED, AsymmetricUNet, Plan
-from framefill.nets.mixing import Attend, Factorised, Filter, Level, Response, tell
+from framefill.nets.mixing import Attend, BesideFrames, Factorised, Filter, Level, Response, tell
 
 SMALL = Plan(
     widths=(8, 16), heads=(0, 2), down=(1, 1), up=(1, 2), repeats=(2, 2), dropout=(0.0, 0.0), text=6, text_width=12,
@@ -197,3 +197,29 @@ def test_refuses_what_it_cannot_take():
         replace(SMALL, down=(0, 1))
     with pytest.raises(BadInput, match="cannot have 3 heads"):
         Attend(8, 3)
+
+
+def test_filtering_frames_is_a_convolution_in_3d():
+    block = woken(BesideFrames(4, 3))
+    layers = [block.others[0].layer, block.here.layer, block.others[1].layer]
+    weight = torch.stack([layer.weight for layer in layers], 2)
+    x = torch.randn(2, 4, 5, 6, 7)
+    expected = nn.functional.conv3d(x, weight, block.here.layer.bias, padding=1, groups=4)
+    assert torch.allclose(block(x.movedim(1, -1)).movedim(-1, 1), expected, atol=1e-5)
+    assert block(x[:, :, :1].movedim(1, -1)).shape == (2, 1, 6, 7, 4)
+    fresh = BesideFrames(64, 3)
+    energy = sum(layer.weight.square().sum() for layer in (fresh.here.layer, *(o.layer for o in fresh.others)))
+    whole = nn.init.xavier_uniform_(torch.empty(64, 1, 3, 3)).square().sum()
+    assert energy.item() == pytest.approx(whole.item(), rel=0.15)  # variance is that of one frame's filter
+
+
+def test_every_level_on_the_way_up_sees_its_own_on_the_way_down():
+    network = woken(AsymmetricUNet(3, 5, LOCAL))
+    outputs, skips = [], []
+    for group in network.down:
+        group.register_forward_hook(lambda *words: outputs.append(words[2]))
+    for group in network.up:
+        group.register_forward_pre_hook(lambda _, given: skips.append(given[3]))
+    network(torch.randn(1, 3, 8, 8), torch.rand(1))
+    assert skips[0] is None
+    assert torch.equal(skips[1], outputs[0])

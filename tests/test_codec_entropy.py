@@ -295,3 +295,11 @@ def test_settings_are_told_and_needed():
     for wrong in (None, torch.tensor([0, 3]), torch.tensor([1])):
         with pytest.raises(BadInput, match=r"setting of 0\.\.2"):
             model.encode(symbols, wrong)
+
+
+def test_what_was_coded_in_inference_mode_can_be_learned_from():
+    model, symbols = codec_models.contextual(2), codec_models.symbols(1, 2, 23, 19, seed=9)
+    with torch.inference_mode():
+        model.bits(symbols)
+    model.bits(symbols).sum().backward()
+    assert any(parameter.grad.any() for parameter in model.parameters())

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from framefill.errors import BadInput
-from framefill.metrics.image import colour_error, mean_colour, psnr, sharpness, ssim
+from framefill.metrics.image import colour_error, mean_colour, ms_ssim, psnr, sharpness, ssim
 from framefill.metrics.video import flicker
 
 
@@ -38,6 +38,33 @@ def test_ssim_against_a_direct_computation():
             values.append((2 * ma * mb + c1) * (2 * cov + c2) / ((ma**2 + mb**2 + c1) * (va + vb + c2)))
     assert ssim(x, y) == pytest.approx(np.mean(values), abs=1e-9)
     assert ssim(x, x) == pytest.approx(1.0)
+
+
+def waves(strength):
+    """A picture of whole numbers, and the same with steps of up to `strength` added."""
+    y, x = np.mgrid[:192, :208]
+    truth = np.stack([(x * y // 7) % 256, (3 * x + y * y // 11) % 256, (x * x // 5 + 2 * y) % 200], -1)
+    steps = (np.arange(truth.size) * 7919 % (2 * strength + 1)).reshape(truth.shape) - strength
+    return np.clip(truth + steps, 0, 255).astype(np.uint8), truth.astype(np.uint8)
+
+
+@pytest.mark.parametrize(("strength", "score"), [(1, 0.9999972251), (24, 0.979152535), (120, 0.845383749)])
+def test_ms_ssim_is_that_of_another_implementation(strength, score):
+    """Scores of the package pytorch-msssim 1.0.0, which computes in float32 exponents."""
+    assert ms_ssim(*waves(strength)) == pytest.approx(score, abs=1e-6)
+
+
+def test_ms_ssim_closed_forms():
+    made, truth = waves(24)
+    assert ms_ssim(truth, truth) == pytest.approx(1, abs=1e-12)
+    assert ms_ssim(np.stack([made, truth]), np.stack([truth, truth])) == pytest.approx([ms_ssim(made, truth), 1])
+    # Plain pictures have no contrast: what is left is the light of the last scale.
+    dark, bright = np.full((180, 177, 1), 100, np.uint8), np.full((180, 177, 1), 110, np.uint8)
+    light = (2 * 100 * 110 + 6.5025) / (100**2 + 110**2 + 6.5025)
+    assert ms_ssim(dark, bright) == pytest.approx(light**0.1333, abs=1e-12)
+    assert ms_ssim(255 - truth, truth) < 0.1  # means below zero count as zero, not as NaN
+    with pytest.raises(BadInput, match="176"):
+        ms_ssim(truth[:175], truth[:175])
 
 
 def test_sharpness_falls_with_blur_and_rises_with_noise():

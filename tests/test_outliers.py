@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 import framefill
+from framefill.codec.planes import encode_planes
 from framefill.errors import BadInput
 from framefill.metrics.detection import auroc, untypical, untypical_of_itself
 from framefill.video.images.complexity import complexity, png, webp
@@ -177,6 +178,9 @@ def test_a_folder_is_scored(model, tmp_path, call):
     one = loaded.bits(noise[:1, ..., None]).bits[0]
     alone = call("score", known / "some" / "0.png", "-m", model, "-o", tmp_path / "one.csv", "--json")
     assert json.loads(alone[1])["bits"] == pytest.approx(one, abs=1e-4)
+    for row, picture in zip(rows[1:], [*(np.full((8, 8), v, np.uint8) for v in (0, 90, 255)), noise[0]], strict=True):
+        least = min(png(picture[..., None]), webp(picture[..., None]), len(encode_planes(picture[None])))
+        assert float(row["complexity"]) == pytest.approx(8 * least / 64, abs=1e-5)
     for row in rows:
         assert float(row["S"]) == pytest.approx(float(row["bits"]) - float(row["complexity"]), abs=2e-5)
         wanted = abs(float(row["bits"]) - said["reference"]["bits"])

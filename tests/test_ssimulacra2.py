@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from framefill.errors import BadInput
-from framefill.metrics.ssimulacra2 import SCALES, TAPS, WEIGHTS, _norms, ssimulacra2, ssimulacra2_distance
+from framefill.metrics.ssimulacra2 import LIBJXL, PYPI, SCALES, WEIGHTS, _norms, ssimulacra2, ssimulacra2_distance
 
 GOLDEN = Path(__file__).parent / "golden" / "ssimulacra2"
 SCORES = json.loads((GOLDEN / "scores.json").read_text())
@@ -30,6 +30,13 @@ def test_scores_are_those_of_libjxl(group, size):
     assert found.tolist() == pytest.approx(list(SCORES[group].values()), abs=0.01)
     assert found[0] == pytest.approx(100, abs=1e-4)
     assert len({round(score) for score in SCORES[group].values()}) > 3  # the table is not flat
+
+
+@pytest.mark.parametrize(("group", "size"), [("pypi", (None, None)), ("pypi, corners of 45 x 27", (27, 45))])
+def test_scores_are_those_of_the_package(group, size):
+    made = pictures(*size)
+    found = ssimulacra2(made, made[:1].expand_as(made), program=PYPI)
+    assert found.tolist() == pytest.approx(list(SCORES[group].values()), abs=0.005)
 
 
 def test_a_score_belongs_to_its_picture_not_to_the_batch_and_is_not_symmetric():
@@ -59,9 +66,9 @@ def recursion(signal, sigma=1.5):
 
 def test_nine_taps_are_the_recursive_filter():
     signal = np.random.default_rng(0).normal(size=40)
-    assert np.convolve(signal, TAPS, "same") == pytest.approx(recursion(signal), abs=1e-12)
-    assert sum(TAPS) == pytest.approx(1)
-    assert sum(tap * place**2 for tap, place in zip(TAPS, range(-4, 5), strict=True)) == pytest.approx(1.5**2)
+    assert np.convolve(signal, LIBJXL.taps, "same") == pytest.approx(recursion(signal), abs=1e-12)
+    assert sum(LIBJXL.taps) == pytest.approx(1)
+    assert sum(tap * place**2 for tap, place in zip(LIBJXL.taps, range(-4, 5), strict=True)) == pytest.approx(1.5**2)
 
 
 def test_the_score_falls_as_the_distance_rises():
@@ -84,7 +91,7 @@ def bent(distance):
 def test_a_small_picture_leaves_weights_out():
     made, truth = pictures(32, 32)[1:], pictures(32, 32)[:1].expand(4, -1, -1, -1)
     table = torch.tensor(WEIGHTS).reshape(3, SCALES, 6)
-    whole = _norms(made, truth)
+    whole = _norms(made, truth, LIBJXL)
     assert whole.shape[2] == 4
     padded = torch.zeros(4, 3, SCALES, 6)
     padded[:, :, :4] = whole

@@ -53,7 +53,20 @@ def _leave_in_time(seconds: float = 5.0) -> None:
 def _run(words: list[str]) -> None:
     import tyro
 
-    from framefill.cli import convert, emulate, evaluate, inspect, interpolate, pose, score, training, upscale, video
+    from framefill.cli import (
+        compress,
+        convert,
+        emulate,
+        evaluate,
+        fit,
+        inspect,
+        interpolate,
+        pose,
+        score,
+        training,
+        upscale,
+        video,
+    )
 
     verbs: dict[str, Callable[..., Any]] = {
         "predict": video.predict,
@@ -64,6 +77,9 @@ def _run(words: list[str]) -> None:
         "pose": pose.pose,
         "score": score.score,
         "upscale": upscale.upscale,
+        "compress": compress.compress,
+        "decompress": compress.decompress,
+        "fit": fit.fit,
         "evaluate": evaluate.evaluate,
         "train": training.train,
         "convert": convert.convert,

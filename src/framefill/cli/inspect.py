@@ -15,12 +15,18 @@ def info(
     *,
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:
-    """What a model is: recipe, training, data, licence, scores.
+    """What a model is: recipe, training, data, licence, scores. Or what a compressed file holds.
 
     Args:
-        model: A model file, a run folder, or the name of a shipped model; nothing lists the shipped ones.
+        model: A model file, a compressed file (.ffc), a run folder, or the name of a shipped model; nothing
+            lists the shipped ones.
         as_json: Print one JSON object.
     """
+    from framefill.cli import compress
+
+    if model and compress.is_ours(Path(model)):
+        compress.tell(Path(model), as_json=as_json)
+        return
     from framefill import checkpoint
 
     names = [model] if model else list(checkpoint.shipped())

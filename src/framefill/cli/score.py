@@ -52,6 +52,7 @@ def score(
         as_json: Print one JSON object.
     """
     from framefill.video.images import outliers
+    from framefill.video.images.complexity import CODECS
     from framefill.video.images.flow_model import FlowModel
 
     _check(output, overwrite)
@@ -60,7 +61,8 @@ def score(
     known = _read(reference, flow) if reference else None
     for size in shuffle:  # what cannot be shuffled is said before the work
         outliers.shuffled(found.pictures[:1], size)
-    ask = partial(outliers.judge, flow, draws=draws, probes=probes, seed=seed)
+    codecs = CODECS | {"planes": _planes}
+    ask = partial(outliers.judge, flow, draws=draws, probes=probes, seed=seed, codecs=codecs)
     judged, usual = ask(found.pictures), ask(known.pictures) if known else None
     _table(output, found, judged, usual)
     result: dict[str, Any] = {"table": str(output), "pictures": len(found.names), "left_out": found.left_out}
@@ -112,6 +114,13 @@ def _of_8_bits(words: Any) -> Any:
     if (words % 257).any():
         raise MediaError("it has 16 bits, and flows know 8; save it with 8 bits")
     return (words // 257).astype("uint8")
+
+
+def _planes(picture: Any) -> int:
+    """The bytes that our own lossless codec takes."""
+    from framefill.codec.planes import encode_planes
+
+    return len(encode_planes(picture.transpose(2, 0, 1)))
 
 
 def _check(output: Path, overwrite: bool) -> None:

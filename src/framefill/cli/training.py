@@ -70,20 +70,37 @@ def train(
     """
     if "WORLD_SIZE" in os.environ:  # torch would warn, in every process, of what is meant (see distributed.spread)
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    from framefill import recipes, training
+    from framefill import recipes
     from framefill.checkpoint import Card
-    from framefill.device import choose
-    from framefill.distributed import Ranks, joined
     from framefill.recipes.recipe import override, to_fields
 
     chosen, start = _begun(override(recipes.find(recipe, preset).recipe, set_).suited(data), from_)
-    place, seconds = choose(device), _seconds(budget)
     card = Card(
         recipe, preset, to_fields(chosen), seed=seed, about={"data": data} | ({"from": str(from_)} if from_ else {})
     )
+    done, last = carry_out(
+        chosen, data, card, start=start, output=output, steps=steps, budget=budget, device=device,
+        accumulate=accumulate, save_every=save_every, shard=shard, tensorboard=tensorboard, dry_run=dry_run,
+        quiet=as_json,
+    )  # fmt: skip
+    if done:
+        _tell(output, last, as_json)
+
+
+def carry_out(
+    chosen: Any, data: str, card: Any, *, start: dict[str, Any] | None, output: Path, steps: int | None = None,
+    budget: str | None = None, device: str = "auto", accumulate: int = 1, save_every: int = 200, shard: bool = False,
+    tensorboard: bool = False, dry_run: bool = False, quiet: bool = False,
+) -> tuple[bool, "Progress | None"]:  # fmt: skip
+    """Trains a recipe as `train` says, which has the arguments; whether the run is whole, to be told of here."""
+    from framefill import recipes, training
+    from framefill.device import choose
+    from framefill.distributed import Ranks, joined
+
+    place, seconds = choose(device), _seconds(budget)
     plan = {
-        "recipe": recipe,
-        "preset": preset,
+        "recipe": card.recipe,
+        "preset": card.preset,
         "parameters": recipes.parameters(chosen),
         "device": place,
         "steps": steps or (None if seconds else chosen.steps),
@@ -91,12 +108,12 @@ def train(
         "run": str(output),
     }
     ranks = Ranks.here()
-    quiet = as_json or not ranks.main
+    quiet = quiet or not ranks.main
     if not quiet:
         print("training " + ", ".join(f"{k} {v}" for k, v in plan.items() if v is not None), file=sys.stderr)
     if dry_run:
         print(json.dumps(plan))
-        return
+        return False, None
     with joined(place), listening() as stop:
         with ranks.in_turn():
             source = chosen.source(data, "train", progress=lambda done, of, name: _reading(done, of, name, quiet))
@@ -115,8 +132,7 @@ def train(
         # Where another process got the signal, this one ends as if it had; one line is enough.
         stopped = Stopped(stop.number or signal.SIGTERM, f"stopped at step {last.step}; run again to go on")
         raise stopped if ranks.main else SystemExit(stopped.code)
-    if ranks.main:
-        _tell(output, last, as_json)
+    return ranks.main, last
 
 
 def _begun(recipe: Any, place: Path | None) -> tuple[Any, dict[str, Any] | None]:

@@ -59,7 +59,7 @@ def upscale(
         for k, target in enumerate(row):
             made = flow.upscale(picture[None], doublings, seed=derive(seed, i, k), temperature=temperature)
             _write(made[0], target)
-    result = {"pictures": [str(target) for row in targets for target in row], "seed": seed, "model": model}
+    result: dict[str, Any] = {"pictures": [str(target) for row in targets for target in row], "seed": seed, "model": model}
     print(json.dumps(result) if as_json else "\n".join(map(str, result["pictures"])))
 
 

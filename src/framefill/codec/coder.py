@@ -178,7 +178,7 @@ def shortest(low: int, span: int, bits: int) -> bytes:
 
 def _groups(rows: Ints) -> tuple[Ints, list[tuple[int, int, int]]]:
     """The stable order by row, and (row, start, end) of every row that occurs."""
-    order = np.argsort(rows, kind="stable")
+    order = np.argsort(rows.astype(np.uint16) if rows.max() < 1 << 16 else rows, kind="stable")  # 16 bits: by radix
     ordered = rows[order]
     cuts = np.flatnonzero(np.diff(ordered)) + 1
     starts, ends = [0, *cuts.tolist()], [*cuts.tolist(), len(rows)]

@@ -29,6 +29,7 @@ class ExtraKind(IntEnum):
     ICC = 2
     SOUND = 3
     TEXT = 4
+    ALPHA = 5
 
 
 @dataclass(frozen=True)

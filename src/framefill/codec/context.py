@@ -48,10 +48,11 @@ MIDDLE = 24  # the width of one symbol
 def sites(size: tuple[int, int], index: int) -> Tensor:
     """Positions (N,) of a pass in a latent (h, w), as rising indices into h w."""
     offsets, period, _ = PASSES[index]
-    grid = torch.zeros(size, dtype=torch.bool)
-    for y, x in offsets:
-        grid[y::period, x::period] = True
-    return grid.flatten().nonzero().flatten()
+    with torch.inference_mode(False):  # what is kept from there could never be used in training
+        grid = torch.zeros(size, dtype=torch.bool)
+        for y, x in offsets:
+            grid[y::period, x::period] = True
+        return grid.flatten().nonzero().flatten()
 
 
 class Contextual(EntropyModel):

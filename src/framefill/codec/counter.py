@@ -112,3 +112,25 @@ def normal(shape: Sequence[int], *, seed: int, stream: int = 0, start: int = 0) 
         size = min(CHUNK, count - place)
         made[place : place + size] = normal_of(words(seed, stream, start + place, size))
     return made.reshape(tuple(shape))
+
+
+def field(rows: slice, columns: slice, *, seed: int, channels: int = 3, first: int = 0) -> NDArray[np.float32]:
+    """Standard normal numbers (channels, rows, columns) of a part of a picture, whatever its size.
+
+    That of channel c at row y, column x is number x of stream 2^32 (first + c) + y. BadInput for negative places.
+    """
+    start, stop = columns.start, columns.stop
+    if min(rows.start, start, first) < 0 or rows.stop >= 2**32 or not 0 <= seed < 2**64:
+        raise BadInput(f"rows {rows}, columns {columns}, seed {seed}: places are 0 or more, rows below 2^32")
+    blocks = np.arange(start // 4, -(-stop // 4), dtype=np.uint64)
+    made = np.empty((channels, rows.stop - rows.start, stop - start), np.float32)
+    lines = max(CHUNK // (4 * max(len(blocks), 1)), 1)
+    for channel in range(channels):
+        for top in range(rows.start, rows.stop, lines):
+            low = np.arange(top, min(top + lines, rows.stop), dtype=np.uint64)
+            low, block = (x.ravel() for x in np.broadcast_arrays(low[:, None], blocks))
+            counters = np.stack([block & LOW, block >> WORD, low, np.full_like(low, first + channel)])
+            random = philox(counters, (seed & 0xFFFFFFFF, seed >> 32)).T.reshape(-1, 4 * len(blocks))
+            kept = np.ascontiguousarray(random[:, start % 4 :][:, : stop - start])
+            made[channel, top - rows.start :][: len(kept)] = normal_of(kept.ravel()).reshape(kept.shape)
+    return made

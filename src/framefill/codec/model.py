@@ -1,16 +1,17 @@
 """The learned part of the picture codec: a small diffusion autoencoder whose first estimate is a transform code.
 
       symbols = round((A x + encoder(x)) / step_q),     values = symbols step_q
-      x_hat(x_t, t) = S values + painter(x_t, S values, values, t, q)
+      x_hat(x_t, t) = S values + painter(x_t - alpha_t S values, S values, values, t, q)
 
 A and S begin as block cosines and back (codec/transform.py), so an untrained model is a plain transform codec, and
-training only improves on it. At t = 1 with x_t = 0 the painter gives the mean of what the symbols allow: the faithful
+training only improves on it. At t = 1 without noise the painter gives the mean of what the symbols allow: the faithful
 decode, one call. From noise it draws a likely picture in a few calls: the realistic one (seed 002, section 3).
 
 Paper: seed 002 encodes to f32 features of 16 floats and paints the latents of a VQGAN. Here pixels are painted, for
 a first stage would bound every rate by its own loss (docs/latents.md: 24.8 dB at f4).
 """
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from framefill.codec.entropy import EntropyModel
 from framefill.codec.transform import BLOCK, analysis, synthesis
 from framefill.diffusion.denoiser import Denoiser, angle_label
 from framefill.diffusion.sample import DPMSolver
-from framefill.diffusion.schedule import cosine
+from framefill.diffusion.schedule import cosine, shifted
 from framefill.diffusion.target import X
 from framefill.errors import BadInput
 from framefill.nets.asymmetric import AsymmetricUNet, Plan
@@ -34,6 +35,7 @@ from framefill.nets.exact import straight
 from framefill.nets.mixing import Filter, dense, halve, norm
 
 PATCH = BLOCK // 2
+SPREAD = 0.08  # of what is left to paint, in units of pixels in [-1, 1]
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Analysis(nn.Module):
             self.enter.bias, std=0.1
         )  # the norms that follow forget how large their input is; this does not
         self.fine = nn.ModuleList([Filter(wide, response=False) for _ in range(sizes.encoder_blocks[0])])
-        self.halve = halve(wide, deep, frames=False)
+        self.halve = halve(wide, deep)
         self.coarse = nn.ModuleList([Filter(deep, response=False) for _ in range(sizes.encoder_blocks[1])])
         self.leave = dense(deep, sizes.channels)
         nn.init.zeros_(self.leave.weight)
@@ -98,7 +100,11 @@ class Analysis(nn.Module):
 
 
 class Painter(nn.Module):
-    """Clean estimates from noisy pictures; the condition is the values, and the quality in [0, 1] as one more plane."""
+    """Clean estimates from noisy pictures; the condition is the values, and the quality in [0, 1] as one more plane.
+
+    What noise hides of x is not x but r = x - S values, of a standard deviation near SPREAD. So r is what is denoised,
+    preconditioned as in Karras et al. (2022), table 1, with sigma_data = SPREAD; a fresh painter adds nothing.
+    """
 
     def __init__(self, sizes: Sizes):
         super().__init__()
@@ -106,19 +112,29 @@ class Painter(nn.Module):
         self.network = AsymmetricUNet(6, sizes.channels, sizes.plan(), answers=3)
         nn.init.normal_(self.network.enter.bias, std=0.02)  # as in `Analysis`
 
+    def plain(self, values: Tensor) -> Tensor:
+        """S values (B, 3, H, W), float32."""
+        with torch.autocast(values.device.type, enabled=False):
+            return F.conv_transpose2d(values.float(), self.line, stride=BLOCK)
+
     def forward(self, x_t: Tensor, label: Tensor, cond: Tensor) -> Tensor:
         """x_t (B, 3, H, W), label (B,) in [0, 1000], cond (B, C + 1, H / 8, W / 8) to (B, 3, H, W)."""
         values, quality = cond[:, :-1], cond[:, -1, 0, 0]
-        with torch.autocast(x_t.device.type, enabled=False):
-            plain = F.conv_transpose2d(values.float(), self.line, stride=BLOCK)
-        seen = torch.cat([x_t, plain.to(x_t.dtype)], 1)
-        # the network halves more often than latents do: their edges go on as far as it needs
-        right, below = (-side % self.network.stride for side in (x_t.shape[3], x_t.shape[2]))
+        angle = (1 - label / 1000)[:, None, None, None] * (math.pi / 2)
+        alpha, sigma, plain = angle.cos(), angle.sin(), self.plain(values)
+        scale = (SPREAD**2 * alpha**2 + sigma**2).rsqrt()
+        unknown = (x_t - alpha * plain) * scale
+        added = self._asked(torch.cat([unknown, plain], 1), label / 1000, values, quality)
+        return plain + SPREAD**2 * alpha * scale * unknown + SPREAD * sigma * scale * added
+
+    def _asked(self, seen: Tensor, t: Tensor, values: Tensor, quality: Tensor) -> Tensor:
+        """The network halves more often than latents do: their edges go on as far as it needs."""
+        H, W = seen.shape[2:]
+        right, below = -W % self.network.stride, -H % self.network.stride
         if right or below:
             seen = F.pad(seen, (0, right, 0, below), mode="replicate")
             values = F.pad(values, (0, right // BLOCK, 0, below // BLOCK), mode="replicate")
-        added = self.network(seen, label / 1000, values, second=quality)
-        return plain + added[..., : x_t.shape[2], : x_t.shape[3]].float()
+        return self.network(seen, t, values, second=quality)[..., :H, :W].float()
 
 
 class Compressor(nn.Module):
@@ -140,12 +156,19 @@ class Compressor(nn.Module):
         self.entropy: EntropyModel = Contextual(
             sizes.channels, groups=sizes.groups, hidden=sizes.hidden, settings=len(steps)
         )
-        self.denoiser = Denoiser(Painter(sizes), cosine(-10, 10), X(), label=angle_label)
+        self.denoiser = Denoiser(Painter(sizes), shifted(cosine(-10, 10), SPREAD), X(), label=angle_label)
 
     @property
     def qualities(self) -> int:
         """How many there are."""
         return len(self.log_steps)
+
+    @property
+    def painter(self) -> Painter:
+        """The denoiser's network."""
+        found = self.denoiser.network
+        assert isinstance(found, Painter)
+        return found
 
     def coded(self, x: Tensor, quality: Tensor) -> Tensor:
         """Symbols of x (B, 3, H, W), whole numbers in floats with gradients straight through the rounding."""
@@ -171,16 +194,17 @@ class Compressor(nn.Module):
 
     def mean(self, values: Tensor, quality: Tensor) -> Tensor:
         """The faithful decode (B, 3, H, W), about [-1, 1], in one call."""
-        B, _, h, w = values.shape
-        blank = values.new_zeros(B, 3, BLOCK * h, BLOCK * w)
-        latest = torch.ones(B, dtype=torch.float64, device=values.device)
-        return self.denoiser(blank, latest, self.condition(values, quality))
+        latest = torch.ones(len(values), dtype=torch.float64, device=values.device)
+        alpha = self.denoiser.schedule(latest)[0].float()
+        start = alpha[:, None, None, None] * self.painter.plain(values)
+        return self.denoiser(start, latest, self.condition(values, quality))
 
     def sample(self, values: Tensor, quality: Tensor, noise: Tensor, steps: int) -> Tensor:
         """A realistic decode (B, 3, H, W) in `steps` calls from standard normal noise (B, 3, H, W)."""
         sampler = DPMSolver(steps)
         path = sampler.path(self.denoiser)
-        start, nothing = path[0].sigma * noise, Rng([0] * len(noise))  # this sampler draws none on its way
+        start = path[0].alpha * self.painter.plain(values) + path[0].sigma * noise
+        nothing = Rng([0] * len(noise))  # this sampler draws none on its way
         return deque(sampler.trajectory(self.denoiser, start, self.condition(values, quality), nothing, path=path), 1)[
             0
         ]

@@ -6,7 +6,7 @@ weights are divided by their sum. A decoder that sees no farther than `halo` lat
 looks at the whole picture (group norms, attention) is not, but its tiles melt into each other without an edge.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -111,23 +111,45 @@ def joined(
 
     Each tile is computed when it is needed and forgotten.
     """
-    h, w = down[-1].stop, across[-1].stop
     if len(down) == len(across) == 1:
-        return part(slice(0, h), slice(0, w))
+        return part(slice(0, down[-1].stop), slice(0, across[-1].stop))
+    return torch.cat(list(bands(part, down, across, fade=fade, scale=scale)), 2)
+
+
+def bands(
+    part: Callable[[slice, slice], Tensor], down: list[Span], across: list[Span], *, fade: int, scale: int
+) -> Iterator[Tensor]:
+    """What `joined` gives, in pieces (B, C, rows, width) from top to bottom, with the memory of one row of tiles."""
+    waiting: tuple[Tensor, Tensor] | None = None
+    for number, rows in enumerate(down):
+        total, weights = _across(part, rows, across, fade=fade, scale=scale)
+        if waiting is not None:
+            known = waiting[1].shape[0]
+            total[..., :known, :] += waiting[0]
+            weights[:known] += waiting[1]
+        last = number + 1 == len(down)
+        done = scale * ((rows.stop if last else down[number + 1].start) - rows.start)
+        yield total[..., :done, :] / weights[:done].to(total.device)
+        waiting = total[..., done:, :].clone(), weights[done:].clone()
+
+
+def _across(
+    part: Callable[[slice, slice], Tensor], rows: Span, across: list[Span], *, fade: int, scale: int
+) -> tuple[Tensor, Tensor]:
+    """One row of tiles, each times its weights, and the sums of weights."""
     total: Tensor | None = None
-    weights = torch.zeros(scale * h, scale * w)
-    for rows in down:
-        for columns in across:
-            piece = part(slice(rows.start, rows.stop), slice(columns.start, columns.stop))
-            vertical, horizontal = (ramp(s, fade=fade, scale=scale) for s in (rows, columns))
-            weight = vertical[:, None] * horizontal
-            place = (_times(slice(rows.start, rows.stop), scale), _times(slice(columns.start, columns.stop), scale))
-            if total is None:
-                total = piece.new_zeros(*piece.shape[:2], scale * h, scale * w, dtype=torch.float32)
-            total[..., place[0], place[1]] += piece * weight.to(piece.device)
-            weights[place] += weight
+    weights = torch.zeros(scale * (rows.stop - rows.start), scale * across[-1].stop)
+    vertical = ramp(rows, fade=fade, scale=scale)[:, None]
+    for columns in across:
+        piece = part(slice(rows.start, rows.stop), slice(columns.start, columns.stop))
+        weight = vertical * ramp(columns, fade=fade, scale=scale)
+        place = _times(slice(columns.start, columns.stop), scale)
+        if total is None:
+            total = piece.new_zeros(*piece.shape[:2], *weights.shape, dtype=torch.float32)
+        total[..., place] += piece * weight.to(piece.device)
+        weights[:, place] += weight
     assert total is not None
-    return total / weights.to(total.device)
+    return total, weights
 
 
 def _times(part: slice, scale: int) -> slice:

@@ -6,7 +6,10 @@ Frames are uint8 or float arrays (..., H, W, C) in 0..255; every score is a pure
 import numpy as np
 from numpy.typing import NDArray
 
+from framefill.errors import BadInput
+
 Floats = NDArray[np.float64]
+SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # exponents of MS-SSIM, finest scale first
 
 
 def psnr(made: NDArray, truth: NDArray, *, axes: int = 3) -> Floats:
@@ -26,13 +29,41 @@ def ssim(made: NDArray, truth: NDArray) -> Floats:
     Mean over positions where the window fits, and over channels; scikit-image's gaussian_weights=True,
     use_sample_covariance=False, data_range=255.
     """
+    light, contrast = _structure(made.astype(np.float64), truth.astype(np.float64))
+    return (light * contrast).mean(axis=(-3, -2, -1))
+
+
+def ms_ssim(made: NDArray, truth: NDArray) -> Floats:
+    """Structural similarity over five scales of frames (..., H, W, C), Wang, Simoncelli and Bovik 2003.
+
+    Contrast and structure of every scale, and the light of the last, each a mean over positions, are raised to the
+    powers SCALES and multiplied; negative means count as 0. Mean over channels. A scale is the one before averaged over
+    2x2 pixels, without a last odd row or column. BadInput below 176 pixels along a side.
+    """
     x, y = made.astype(np.float64), truth.astype(np.float64)
+    if min(x.shape[-3:-1]) < 11 * 2 ** (len(SCALES) - 1):
+        raise BadInput(f"frames of {x.shape[-2]} x {x.shape[-3]}; five scales need 176 pixels along each side")
+    product = np.float64(1)
+    for scale, power in enumerate(SCALES):
+        light, contrast = _structure(x, y)
+        index = light * contrast if scale == len(SCALES) - 1 else contrast
+        product = product * np.maximum(index.mean(axis=(-3, -2)), 0.0) ** power
+        x, y = _halved(x), _halved(y)
+    return product.mean(axis=-1)
+
+
+def _halved(x: Floats) -> Floats:
+    x = x[..., : x.shape[-3] // 2 * 2, : x.shape[-2] // 2 * 2, :]
+    return (x[..., ::2, ::2, :] + x[..., 1::2, ::2, :] + x[..., ::2, 1::2, :] + x[..., 1::2, 1::2, :]) / 4
+
+
+def _structure(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Maps of how alike the light is, and contrast with structure, where the window fits."""
     blur = _gaussian_blur
     mx, my = blur(x), blur(y)
     vx, vy, cov = blur(x * x) - mx * mx, blur(y * y) - my * my, blur(x * y) - mx * my
     a, b = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    index = (2 * mx * my + a) * (2 * cov + b) / ((mx * mx + my * my + a) * (vx + vy + b))
-    return index.mean(axis=(-3, -2, -1))
+    return (2 * mx * my + a) / (mx * mx + my * my + a), (2 * cov + b) / (vx + vy + b)
 
 
 def _gaussian_blur(x: Floats, *, sigma: float = 1.5, radius: int = 5) -> Floats:

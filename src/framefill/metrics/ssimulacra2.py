@@ -8,11 +8,12 @@ Sneyers 2022 and 2023, the program `ssimulacra2` of libjxl. Its filter, made for
 "Recursive implementation of the Gaussian filter using truncated cosine functions"), is equal to nine taps, which is how
 it is done here; outside of a picture it sees zeros. The scores are libjxl's to 0.01, but where a large part of a photo
 is flat and bright: there libjxl's recursion in float32 makes noise, and its score is up to 0.7 lower. The package
-`ssimulacra2` of PyPI is a translation with other taps, other edges and one scale less for some sizes: its scores of
-photos of 768 x 512 are up to 4 away.
+`ssimulacra2` of PyPI is a translation with other taps, other edges and one scale less for some sizes. Its scores of
+photos of 768 x 512 are up to 4 away, so a score is only worth something with the name of its program: `LIBJXL`, `PYPI`.
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +22,7 @@ from torch import Tensor
 from framefill.errors import BadInput
 
 SCALES = 6
-SMALLEST = 8  # pixels along a side that are halved once more
+SMALLEST = 8  # pixels along a side
 FLOOR = 0.0009  # keeps the structure of flat areas from being 0 / 0
 BIAS = 0.0037930732552754493
 CONES = (
@@ -53,7 +54,46 @@ WEIGHTS = (
 )  # fmt: skip
 
 
-def ssimulacra2(made: Tensor, truth: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class Program:
+    """What programs differ in: the blur's taps, whether it mirrors the upper and lower edge (zeros else), and the sides
+    that are still halved once more.
+    """
+
+    taps: tuple[float, ...]
+    mirrored: bool
+    halved: int
+
+
+def truncated_cosines(sigma: float) -> tuple[float, ...]:
+    """Taps of the filter: three cosines over -N..N that are zero at both ends, with the sum, the variance and, at the
+    highest of the three frequencies, nearly the spectrum of a Gaussian (Charalampidis 2016, equations 33 to 57).
+    """
+    radius = round(3.2795 * sigma + 0.2546)
+    omega = torch.tensor([1.0, 3.0, 5.0], dtype=torch.float64) * math.pi / (2 * radius)
+    sign = omega.new_tensor([1.0, -1.0, 1.0])
+    sums = sign / torch.tan(omega / 2)
+    moments = sign * sums.square() / torch.sin(omega)
+    heights = torch.exp(-(sigma**2) / 2 * omega.square()) / radius
+    across = torch.linalg.cross(sums, moments)
+    across = across / across[2]
+    wanted = torch.stack([omega.new_tensor(1.0), omega.new_tensor(radius**2 - sigma**2), across @ heights])
+    amounts = torch.linalg.solve(torch.stack([sums, moments, across]), wanted)
+    places = torch.arange(1 - radius, radius, dtype=torch.float64)
+    return tuple((amounts @ torch.cos(omega[:, None] * places)).tolist())
+
+
+def _sampled(sigma: float, radius: int) -> tuple[float, ...]:
+    """Taps of a Gaussian that is cut off."""
+    heights = [math.exp(-0.5 * (place / sigma) ** 2) for place in range(-radius, radius + 1)]
+    return tuple(height / sum(heights) for height in heights)
+
+
+LIBJXL = Program(truncated_cosines(1.5), mirrored=False, halved=8)
+PYPI = Program(_sampled(1.5, 5), mirrored=True, halved=15)
+
+
+def ssimulacra2(made: Tensor, truth: Tensor, *, program: Program = LIBJXL) -> Tensor:
     """The score of every picture (B,), float32; 90 is hard to tell from the truth, 50 medium, 10 very low quality.
 
     Pictures are (B, 3, H, W), sRGB in [-1, 1], 8 pixels or more along each side; values outside the range are not cut.
@@ -61,7 +101,7 @@ def ssimulacra2(made: Tensor, truth: Tensor) -> Tensor:
     then gives weights of one channel to another; so does this function, but not `ssimulacra2_distance`. BadInput for
     other shapes.
     """
-    norms = _norms(made, truth)
+    norms = _norms(made, truth, program)
     used = made.new_tensor(WEIGHTS, dtype=torch.float32).flatten()[: norms[0].numel()]
     x = 0.9562382616834844 * (norms.flatten(1) * used).sum(dim=1)
     x = 2.326765642916932 * x - 0.020884521182843837 * x.square() + 6.248496625763138e-05 * x**3
@@ -74,12 +114,12 @@ def ssimulacra2_distance(made: Tensor, truth: Tensor) -> Tensor:
     The score falls as this rises, but with a slope that is infinite at a score of 100 and all but zero near -64. Where
     a picture is too small for all scales, their weights are left out. Arguments as in `ssimulacra2`.
     """
-    norms = _norms(made, truth)
+    norms = _norms(made, truth, LIBJXL)
     weights = made.new_tensor(WEIGHTS, dtype=torch.float32).reshape(3, SCALES, 6)
     return (norms * weights[:, : norms.shape[2]]).sum(dim=(1, 2, 3))
 
 
-def _norms(made: Tensor, truth: Tensor) -> Tensor:
+def _norms(made: Tensor, truth: Tensor, program: Program) -> Tensor:
     """Norms of all maps of errors, (B, channels, scales, 6), in the order of WEIGHTS."""
     if made.shape != truth.shape or made.ndim != 4 or made.shape[1] != 3 or min(made.shape[2:]) < SMALLEST:
         raise BadInput(
@@ -89,16 +129,17 @@ def _norms(made: Tensor, truth: Tensor) -> Tensor:
     rows = []
     with torch.autocast(made.device.type, enabled=False):  # differences of squares: half precision has too few digits
         x, y = _linear(made.float()), _linear(truth.float())
-        rows.append(_maps(_colours(x), _colours(y)))
-        while len(rows) < SCALES and min(x.shape[2:]) >= SMALLEST:
+        rows.append(_maps(_colours(x), _colours(y), program))
+        while len(rows) < SCALES and min(x.shape[2:]) >= program.halved:
             x, y = (F.avg_pool2d(light, 2, ceil_mode=True) for light in (x, y))
-            rows.append(_maps(_colours(x), _colours(y)))
+            rows.append(_maps(_colours(x), _colours(y), program))
     return torch.stack(rows, dim=2)
 
 
-def _maps(x: Tensor, y: Tensor) -> Tensor:
+def _maps(x: Tensor, y: Tensor, program: Program) -> Tensor:
     """Norms of the three maps of one scale, (B, 3, 6)."""
-    mx, my, squares, apart = _blur(torch.cat([x, y, x * x + y * y, (x - y).square()], dim=1)).chunk(4, dim=1)
+    planes = torch.cat([x, y, x * x + y * y, (x - y).square()], dim=1)
+    mx, my, squares, apart = _blur(planes, program).chunk(4, dim=1)
     # 1 - (1 - shift) (2 cov + FLOOR) / (var + var + FLOOR), by var(x - y) = var + var - 2 cov: it keeps more digits.
     shift, spread = (mx - my).square(), squares - mx * mx - my * my
     structure = shift + (1 - shift) * (apart - shift) / (spread.relu() + FLOOR)
@@ -135,30 +176,11 @@ def _colours(light: Tensor) -> Tensor:
     return torch.stack([7 * (long - middle) + 0.42, bright + 0.01, short - bright + 0.55], dim=1)
 
 
-def _blur(x: Tensor) -> Tensor:
-    """A Gaussian of sigma 1.5 over the last two axes, with zeros around."""
-    taps, channels = x.new_tensor(TAPS), x.shape[1]
-    kernel, radius = taps.expand(channels, 1, 1, -1), len(TAPS) // 2
-    across = F.conv2d(x, kernel, padding=(0, radius), groups=channels)
-    return F.conv2d(across, kernel.mT, padding=(radius, 0), groups=channels)
-
-
-def truncated_cosines(sigma: float) -> list[float]:
-    """Taps of the filter: three cosines over -N..N that are zero at both ends, with the sum, the variance and, at the
-    highest of the three frequencies, nearly the spectrum of a Gaussian (Charalampidis 2016, equations 33 to 57).
-    """
-    radius = round(3.2795 * sigma + 0.2546)
-    omega = torch.tensor([1.0, 3.0, 5.0], dtype=torch.float64) * math.pi / (2 * radius)
-    sign = omega.new_tensor([1.0, -1.0, 1.0])
-    sums = sign / torch.tan(omega / 2)
-    moments = sign * sums.square() / torch.sin(omega)
-    heights = torch.exp(-(sigma**2) / 2 * omega.square()) / radius
-    across = torch.linalg.cross(sums, moments)
-    across = across / across[2]
-    wanted = torch.stack([omega.new_tensor(1.0), omega.new_tensor(radius**2 - sigma**2), across @ heights])
-    amounts = torch.linalg.solve(torch.stack([sums, moments, across]), wanted)
-    places = torch.arange(1 - radius, radius, dtype=torch.float64)
-    return (amounts @ torch.cos(omega[:, None] * places)).tolist()
-
-
-TAPS = truncated_cosines(1.5)
+def _blur(x: Tensor, program: Program) -> Tensor:
+    """The Gaussian of the program over the last two axes."""
+    channels, radius = x.shape[1], len(program.taps) // 2
+    kernel = x.new_tensor(program.taps).expand(channels, 1, 1, -1)
+    x, beyond = F.conv2d(x, kernel, padding=(0, radius), groups=channels), radius
+    if program.mirrored:
+        x, beyond = torch.cat([x[..., :radius, :].flip(-2), x, x[..., -radius:, :].flip(-2)], dim=-2), 0
+    return F.conv2d(x, kernel.mT, padding=(beyond, 0), groups=channels)

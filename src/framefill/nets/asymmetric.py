@@ -133,8 +133,8 @@ class AsymmetricUNet(nn.Module):
         self.down = nn.ModuleList([Group(plan, i, up=False, frames=frames) for i in levels])
         self.up = nn.ModuleList([Group(plan, i, up=True, frames=frames) for i in reversed(levels)])
         pairs = list(zip(plan.widths, plan.widths[1:], strict=False))
-        self.halves = nn.ModuleList([halve(a, b, frames=frames) for a, b in pairs])
-        self.doubles = nn.ModuleList([double(b, a, frames=frames) for a, b in reversed(pairs)])
+        self.halves = nn.ModuleList([halve(a, b) for a, b in pairs])
+        self.doubles = nn.ModuleList([double(b, a) for a, b in reversed(pairs)])
         self.leave = dense(first, (answers or channels) * area)
         nn.init.zeros_(self.leave.weight)
 

@@ -1,6 +1,6 @@
 """The picture codec: rate, distance and diffusion trained together, for several qualities at once.
 
-      loss = bits per pixel + distance of the mean decode, weighted for the quality + error of denoising
+      loss = (bits per pixel + distance of the mean decode + error of denoising) / r^(3/4)
 
 A quality is named by the rate r that it is meant for. What a bit is worth there follows from how distance falls with
 rate on photographs: d(squared error in grey levels) / d(bpp) is about -19 r^-1.65 (where the published weights of mean
@@ -20,7 +20,8 @@ from PIL import Image
 from torch import Tensor
 
 from framefill.arrays import Rng, expand
-from framefill.codec.model import Compressor, Sizes
+from framefill.codec.model import SPREAD, Compressor, Sizes
+from framefill.codec.picture_codec import PictureCodec
 from framefill.diffusion.schedule import signal_to_noise, uniform_times
 from framefill.errors import BadInput
 from framefill.features.perceptual import lite0_distance
@@ -36,6 +37,7 @@ Tell = Callable[[int, int, str], None]
 
 STEP = 10 / 127.5  # of quantisation at 1 bit per pixel, to begin with
 CAP = 5.0  # of the weight of denoising
+EVEN = 0.75
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Compression:
     highest: float = 1.0
     similarity: float = 0.5
     perceptual: float = 0.0
-    denoising: float = 0.1
+    denoising: float = 0.5
     noisy: float = 0.25
     # network
     luma: int = 18
@@ -117,16 +119,25 @@ class Compression:
         """Per picture (B,), at a quality drawn for each."""
         quality = rng.integers(self.qualities).to(batch.device)
         symbols = model.coded(batch, quality)
-        rate = model.entropy.bits(symbols, quality) / batch[0, 0].numel()
+        bits = model.entropy.bits(symbols, quality) / batch[0, 0].numel()
         values = symbols * model.log_steps[quality].exp()[:, :, None, None]
-        made = model.mean(values, quality)
-        return rate + self.distance(made, batch, quality) + self._denoising(model, batch, values, quality, rng)
+        distance = self.distance(model.mean(values, quality), batch, quality)
+        drawn = self.worth(quality) * self._denoising(model, batch, values.detach(), quality, rng)
+        # what is at stake grows with the rate; evened out, low qualities teach as much as high ones
+        return (bits + distance + self.denoising * drawn) / self.meant(quality) ** EVEN
+
+    def meant(self, quality: Tensor) -> Tensor:
+        """The rates of qualities (B,), float32."""
+        return torch.tensor(self.rates, device=quality.device)[quality]
+
+    def worth(self, quality: Tensor) -> Tensor:
+        """Bits per pixel that a squared error of 1 costs, pixels in [-1, 1], at qualities (B,)."""
+        return 0.053 * 127.5**2 * self.meant(quality) ** 1.65
 
     def distance(self, made: Tensor, truth: Tensor, quality: Tensor) -> Tensor:
         """How far pictures (B, 3, H, W) are from the truth, in bits per pixel."""
-        rate = torch.tensor(self.rates, device=made.device)[quality]
-        squared = 127.5**2 * (made - truth).square().mean((1, 2, 3))
-        total = (1 - self.similarity) * 0.053 * rate**1.65 * squared
+        rate, squared = self.meant(quality), (made - truth).square().mean((1, 2, 3))
+        total = (1 - self.similarity) * self.worth(quality) * squared
         if self.similarity:
             total = total + self.similarity * rate / 36 * (100 - ssimulacra2(made, truth))
         if self.perceptual:
@@ -134,7 +145,7 @@ class Compression:
         return total
 
     def _denoising(self, model: Compressor, x: Tensor, values: Tensor, quality: Tensor, rng: Rng) -> Tensor:
-        """The weighted error of clean estimates (B,), of a share `noisy` of the pictures; zero for the others."""
+        """Weighted squared errors of clean estimates (B,), of a share `noisy` of the pictures; zero for the others."""
         chosen = (rng.uniform() < self.noisy).to(x.device)
         t, noise = uniform_times(rng).to(x.device)[chosen], rng.normal(x.shape[1:], x)[chosen]
         found = x.new_zeros(len(x))
@@ -142,23 +153,22 @@ class Compression:
             return found
         clean, (alpha, sigma) = x[chosen], model.denoiser.schedule(t)
         x_t = (expand(alpha, clean) * clean + expand(sigma, clean) * noise).to(x.dtype)
-        told = model.condition(values[chosen].detach(), quality[chosen])
-        error = (model.denoiser(x_t, t, told) - clean).square().mean((1, 2, 3))
-        weight = (1 + signal_to_noise(alpha, sigma)).clamp(max=CAP).to(error.dtype)
-        return found.masked_scatter(chosen, self.denoising / self.noisy * weight * error)
+        error = (model.denoiser(x_t, t, model.condition(values[chosen], quality[chosen])) - clean).square()
+        weight = (1 + SPREAD**2 * signal_to_noise(alpha, sigma)).clamp(max=CAP).to(error.dtype)
+        return found.masked_scatter(chosen, weight * error.mean((1, 2, 3)) / self.noisy)
 
-    def product(self, model: Compressor, *, card: Any = None, device: str = "cpu") -> Compressor:
-        """The trained network."""
-        return model.to(device).eval()
+    def product(self, model: Compressor, *, card: Any = None, device: str = "cpu") -> PictureCodec:
+        """What compresses pictures."""
+        return PictureCodec(model.to(device).eval(), card, device)
 
-    def sheet(self, product: Compressor, source: Any) -> Image.Image:
+    def sheet(self, product: PictureCodec, source: Any) -> Image.Image:
         """Held-out pieces, and what comes back of them at the lowest, a middle and the highest quality."""
         x = self.batch(source, range(6))
-        rows = [("held out", x)]
+        rows, model = [("held out", x)], product.model
         for q in sorted({0, self.qualities // 2, self.qualities - 1}):
             quality = torch.full((len(x),), q)
             with torch.inference_mode():
-                made = product.mean(product.values(product.symbols(x, quality), quality), quality)
+                made = model.mean(model.values(model.symbols(x, quality), quality), quality)
             rows.append((f"quality {q}", made))
         return contact_sheet([(name, levels(pictures)) for name, pictures in rows])
 

@@ -7,7 +7,6 @@ eq. 4.7.1). Paper: they take FLIF, which no package brings; the shorter of PNG a
 
 import io
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +28,7 @@ def webp(picture: NDArray[np.uint8]) -> int:
     return _saved(picture, "WEBP", lossless=True, quality=100, method=6)
 
 
-CODECS: Mapping[str, Codec] = MappingProxyType({"png": png, "webp": webp})
+CODECS: dict[str, Codec] = {"png": png, "webp": webp}
 
 
 def complexity(pictures: NDArray[np.uint8], codecs: Mapping[str, Codec] = CODECS) -> NDArray[np.float64]:

@@ -1,0 +1,282 @@
+"""The verbs that make files smaller: compress, decompress, and what `info` says of the files they make."""
+
+import io
+import json
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from framefill.cli import datasets
+from framefill.cli.files import Going, Task, run
+from framefill.errors import BadInput
+
+if TYPE_CHECKING:
+    from framefill.codec.header import Header, Limits
+    from framefill.codec.picture_codec import PictureCodec
+    from framefill.codec.pictures import Picture
+
+SUFFIX = ".ffc"
+WHITE = 0.25  # of full range: the standard deviation that is white in a map of what was invented
+UNITS = {"k": 1000, "m": 1000**2, "g": 1000**3}
+To = Annotated[Going, tyro.conf.arg(name="")]
+HERE = Going()
+Device = Annotated[str, tyro.conf.arg(metavar="cpu|cuda|auto")]
+
+
+@dataclass(frozen=True)
+class Wish:
+    """How large a file may be: a quality, or bytes, or bits a pixel."""
+
+    quality: int | None
+    size: int | None
+    bpp: float | None
+
+    def __post_init__(self) -> None:
+        if sum(value is not None for value in (self.quality, self.size, self.bpp)) > 1:
+            raise BadInput("--quality, --size and --bpp all say how large the file is; give one of them")
+        if self.bpp is not None and not 0 < self.bpp < 1000:
+            raise BadInput(f"--bpp is more than 0 and below 1000 bits a pixel, got {self.bpp}")
+
+    def bytes(self, picture: "Picture") -> int | None:
+        """The most bytes that the picture's file may have, if that is how it was said."""
+        height, width = picture.size
+        return int(self.bpp * height * width / 8) if self.bpp is not None else self.size
+
+
+def compress(
+    source: Annotated[str, tyro.conf.Positional],
+    /,
+    *,
+    quality: Annotated[int | None, tyro.conf.arg(aliases=["-q"])] = None,
+    size: str | None = None,
+    bpp: float | None = None,
+    max_error: str | None = None,
+    relative: str | None = None,
+    steps: int = 0,
+    seed: int = 0,
+    model: Annotated[str, tyro.conf.arg(aliases=["-m"])] = "",
+    device: Device = "auto",
+    to: To = HERE,
+) -> None:
+    """Pictures and data sets to small files (.ffc): one file, a folder of pictures, or - for standard input.
+
+    Args:
+        source: A picture (png, jpg, tif, webp, avif, ...), a NetCDF file or Zarr store, a folder, or -.
+        quality: 0 is the smallest file; by default the middle of what the model has.
+        size: The best quality whose file has at most so many bytes, such as 20k or 1.5M.
+        bpp: The same in bits a pixel.
+        max_error: No level of a picture is off by more than this, 0 is lossless. For data sets it is in the units of
+            the file, 0.1 for all fields or tas=0.1,pr=1e-6 by name; without it they keep every bit.
+        relative: Data sets only: the same as a share of a field's range, such as 1e-3.
+        steps: How the file is decoded unless something else is asked for: 0 is faithful, 1 to 31 steps draw detail.
+        seed: Of that detail.
+        model: A model file or the name of a shipped codec.
+        device: Where the networks run.
+    """
+    if datasets.is_dataset(source):
+        _told(datasets.compress(source, to, max_error=max_error, relative=relative), to)
+        return
+    if relative is not None:
+        raise BadInput("--relative is for data sets; give pictures --max-error in levels")
+    wish, bound = Wish(quality, None if size is None else size_of(size), bpp), datasets.whole_levels(max_error)
+    codec = _codec(model, device)
+
+    def work(task: Task) -> dict[str, Any]:
+        from framefill.codec.pictures import read
+
+        picture = read(task.source or io.BytesIO(task.read()), most=to.limit_pixels)
+        data = made(codec, picture, wish, steps=steps, seed=seed, max_error=bound)
+        task.write(data)
+        return {"bytes": len(data), "bits a pixel": round(8 * len(data) / (picture.size[0] * picture.size[1]), 4)}
+
+    from framefill.codec.pictures import SUFFIXES
+
+    run(source, to, work, suffix=SUFFIX, takes=SUFFIXES)
+
+
+def made(
+    codec: "PictureCodec", picture: "Picture", wish: Wish, *, steps: int, seed: int, max_error: int | None
+) -> bytes:
+    """The file of a picture as it was wished for."""
+    most = wish.bytes(picture)
+    options: dict[str, Any] = {"steps": steps, "seed": seed}
+    if max_error is not None:
+        options["max_error"] = max_error
+    if most is None:
+        return codec.compress(picture, quality=wish.quality, **options)
+    return codec.fitted(picture, most, **options)
+
+
+def decompress(
+    source: Annotated[str, tyro.conf.Positional],
+    /,
+    *,
+    steps: int | None = None,
+    seed: int | None = None,
+    invented: Path | None = None,
+    samples: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 8,
+    suffix: str = ".png",
+    model: Annotated[str, tyro.conf.arg(aliases=["-m"])] = "",
+    device: Device = "auto",
+    to: To = HERE,
+) -> None:
+    """Pictures from .ffc files: one file, a folder of them, or - for standard input.
+
+    A damaged or cut file gives what is left of it, with a warning.
+
+    Args:
+        source: A .ffc file, a folder, or -.
+        steps: 0 for the faithful picture, 1 to 31 to draw detail; by default as the sender said.
+        seed: Of that detail; by default the sender's.
+        invented: Also write a map (PNG) of what was drawn, not sent: how far several seeds are apart, white from a
+            quarter of full range on.
+        samples: How many seeds that map compares.
+        suffix: What to write where no file is named: .png, .jpg, .tif, .webp, ...
+        model: A model file to read with, beside the shipped ones.
+        device: Where the networks run.
+    """
+    from framefill.codec.pictures import encode, kind_of
+
+    if datasets.is_compressed(source):
+        _told(datasets.decompress(source, to, suffix=".nc" if suffix == ".png" else suffix), to)
+        return
+    named = Path(to.output).suffix if to.output else ""
+    kind_of(named or suffix)
+    if invented is not None:
+        _check_map(invented, source, to)
+    codec = _codec(model, device)
+
+    def work(task: Task) -> dict[str, Any]:
+        data = task.read()
+        with _warned(task) as lost:
+            picture = codec.decompress(data, steps=steps, seed=seed, limits=_limits(to))
+            task.write(encode(picture, task.target.suffix if task.target else suffix))
+        if invented is not None:
+            _write_map(codec.invented(data, samples=samples, steps=steps, limits=_limits(to)), invented)
+        height, width = picture.size
+        return {"pixels": f"{width}x{height}"} | ({"lost": "; ".join(lost)} if lost else {})
+
+    run(source, to, work, suffix=suffix, takes=(SUFFIX,))
+
+
+def _told(about: dict[str, Any], to: Going) -> None:
+    """One line or one JSON object."""
+    print(json.dumps(about) if to.as_json else "  ".join(str(value) for value in about.values()))
+
+
+def _check_map(target: Path, source: str, to: Going) -> None:
+    if Path(source).is_dir():
+        raise BadInput(f"--invented makes one map of one file, and {source} is a folder")
+    if target.suffix.lower() != ".png":
+        raise BadInput(f"--invented writes a PNG; name it .png, not {target}")
+    if target.exists() and not to.overwrite:
+        raise BadInput(f"{target} is there already; choose another name, or add --overwrite")
+
+
+def _write_map(spread: Any, target: Path) -> None:
+    import numpy as np
+
+    from framefill.codec.pictures import Picture, write
+
+    write(Picture((spread / WHITE * 255).round().clip(0, 255).astype(np.uint8)[..., None]), target)
+
+
+@contextmanager
+def _warned(task: Task) -> Iterator[list[str]]:
+    """Collects the warnings of damaged files, and says them when all is done."""
+    from framefill.codec.picture_codec import PartLost
+
+    lost: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", PartLost)
+        yield lost
+    for warning in caught:
+        if issubclass(warning.category, PartLost):
+            lost.append(str(warning.message))
+            print(f"framefill: warning: {task.name}: {warning.message}", file=sys.stderr)
+
+
+def _limits(to: Going) -> "Limits":
+    from framefill.codec.header import Limits
+
+    return Limits(pixels=to.limit_pixels)
+
+
+def _codec(model: str, device: str) -> "PictureCodec":
+    from framefill import codecs
+    from framefill.device import choose
+
+    return codecs.codec(model, device=choose(device))
+
+
+def size_of(text: str) -> int:
+    """Bytes as a user writes them: 20000, 20k, 1.5M."""
+    unit = UNITS.get(text[-1:].lower(), 0)
+    try:
+        value = float(text[:-1] if unit else text) * (unit or 1)
+    except ValueError as error:
+        raise BadInput(f"cannot read --size {text!r}; write bytes, such as 20000, 20k or 1.5M") from error
+    if not 1 <= value < 2**50:
+        raise BadInput(f"--size is at least 1 byte, got {text}")
+    return int(value)
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file begins as compressed files do."""
+    from framefill.codec.header import MAGIC
+
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return False
+
+
+def tell(path: Path, *, as_json: bool) -> None:
+    """Prints what a compressed file says of itself, and how much of it is sound."""
+    about = described(path.read_bytes())
+    print(json.dumps(about) if as_json else "\n".join(f"{key:12s} {value}" for key, value in about.items()))
+
+
+def described(data: bytes) -> dict[str, Any]:
+    """What a compressed file is."""
+    from framefill.codec.container import ExtraKind, unpack
+    from framefill.codec.header import Limits
+
+    contents = unpack(data, limits=Limits(2**62, 2**62, 2**62, 2**126))
+    header = contents.header
+    names = {int(kind): kind.name for kind in ExtraKind}
+    extras = [f"{names.get(extra.kind, extra.kind)} {len(extra.data)}" for extra in contents.extras]
+    return {
+        "kind": header.kind.name.lower(),
+        "size": f"{header.width}x{header.height}",
+        "depth": header.depth.name.lower(),
+        "colour": header.colour.name,
+        "bytes": len(data),
+        "bits a pixel": round(8 * len(data) / (header.width * header.height * header.pictures), 4),
+        "model": header.fingerprint.hex(),
+        "decode": _decode(header),
+        "parts": f"{contents.parts} of {header.layers} layers",
+        "layers": ", ".join(f"{size} bytes" for size in _layers(contents)),
+        "extras": ", ".join(extras) or "none",
+        "lost": f"chunks {', '.join(map(str, contents.lost))}" if contents.lost else "nothing",
+    }
+
+
+def _decode(header: "Header") -> str:
+    from framefill.codec.header import Sampler
+
+    return "faithful" if header.sampler == Sampler.MEAN else f"{header.steps} steps, seed {header.seed}"
+
+
+def _layers(contents: Any) -> list[int]:
+    return [
+        sum(len(contents.part(part)[layer] or b"") for part in range(contents.parts))
+        for layer in range(contents.header.layers)
+    ]
