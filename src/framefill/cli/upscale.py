@@ -57,10 +57,10 @@ def upscale(
     for i, (source, row) in enumerate(zip(sources, targets, strict=True)):
         picture = _read(source)
         for k, target in enumerate(row):
-            made = flow.upscale(picture[None], doublings, seed=derive(seed, i, k), temperature=temperature)
-            _write(made[0], target)
-    result: dict[str, Any] = {"pictures": [str(target) for row in targets for target in row], "seed": seed, "model": model}
-    print(json.dumps(result) if as_json else "\n".join(map(str, result["pictures"])))
+            finer = flow.upscale(picture[None], doublings, seed=derive(seed, i, k), temperature=temperature)
+            _write(finer[0], target)
+    made = [str(target) for row in targets for target in row]
+    print(json.dumps({"pictures": made, "seed": seed, "model": model}) if as_json else "\n".join(made))
 
 
 def _targets(sources: list[Path], place: Path, output: Path, times: int, samples: int) -> list[list[Path]]:
