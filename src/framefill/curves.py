@@ -39,3 +39,48 @@ def _whole_lines(log: Path) -> Iterator[dict[str, Any]]:
     for text in log.read_text().splitlines():
         with suppress(ValueError):
             yield json.loads(text)
+
+
+def draw_histograms(values: dict[str, Any], target: Path, *, title: str, bins: int = 40) -> bool:
+    """Draws the shares of several sets of numbers over the same bins; False, and nothing drawn, without matplotlib."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return False
+    everything = np.concatenate([np.asarray(numbers, float) for numbers in values.values()])
+    edges = np.linspace(everything.min(), everything.max() + 1e-9, bins + 1)
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.subplots()
+    for label, numbers in values.items():
+        weights = np.full(len(numbers), 1 / len(numbers))
+        axes.hist(numbers, edges.tolist(), weights=weights, histtype="stepfilled", alpha=0.5, label=label)
+    axes.set(xlabel=title, ylabel="share of pictures")
+    axes.legend()
+    with replacing(target) as part:
+        figure.savefig(part, format="png", dpi=110, metadata={"Software": None})
+    return True
+
+
+def draw_trajectories(paths: dict[str, Any], target: Path) -> bool:
+    """Draws paths (T, D) through a latent space, seen along the two directions in which they vary most together.
+
+    A dot is an instant, a ring the first one. False, and nothing drawn, without matplotlib.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return False
+    everything = np.concatenate([np.asarray(path, float) for path in paths.values()])
+    centre = everything.mean(0)
+    axes_of = np.linalg.svd(everything - centre, full_matrices=False)[2][:2]
+    figure = Figure(figsize=(6, 6), layout="constrained")
+    axes = figure.subplots()
+    for label, path in paths.items():
+        seen = (np.asarray(path, float) - centre) @ axes_of.T
+        (line,) = axes.plot(seen[:, 0], seen[:, -1], ".-", label=label)
+        axes.plot(seen[:1, 0], seen[:1, -1], "o", fillstyle="none", markersize=12, color=line.get_color())
+    axes.set(xlabel="first component", ylabel="second component")
+    axes.legend()
+    with replacing(target) as part:
+        figure.savefig(part, format="png", dpi=110, metadata={"Software": None})
+    return True

@@ -53,7 +53,20 @@ def _leave_in_time(seconds: float = 5.0) -> None:
 def _run(words: list[str]) -> None:
     import tyro
 
-    from framefill.cli import compress, convert, emulate, evaluate, fit, inspect, interpolate, pose, training, video
+    from framefill.cli import (
+        compress,
+        convert,
+        emulate,
+        evaluate,
+        fit,
+        inspect,
+        interpolate,
+        pose,
+        score,
+        training,
+        upscale,
+        video,
+    )
 
     verbs: dict[str, Callable[..., Any]] = {
         "predict": video.predict,
@@ -62,6 +75,8 @@ def _run(words: list[str]) -> None:
         "generate": video.generate,
         "emulate": emulate.emulate,
         "pose": pose.pose,
+        "score": score.score,
+        "upscale": upscale.upscale,
         "compress": compress.compress,
         "decompress": compress.decompress,
         "fit": fit.fit,

@@ -11,7 +11,8 @@ import tyro
 from framefill.cli.between import Between, first, more_than_one
 from framefill.cli.drawn import Drawn
 from framefill.cli.job import Input, Job
-from framefill.cli.options import Options, Writing, rate
+from framefill.cli.options import Options, Writing, of_paths, rate
+from framefill.cli.retime import Retimed
 from framefill.cli.video import Clips, draw
 from framefill.errors import BadInput
 
@@ -73,11 +74,14 @@ def interpolate(
     if options.preview and options.output and options.output.suffix:
         short = options.output.with_stem(f"{options.output.stem}-{first(options.preview)}")
         options = replace(options, output=short)
-    if options.model and _is_of_videos(options.model):
+    if options.model and of_paths(options.model):
+        work = Retimed(options)
+        Job(work.options, work.verb, work).run(clip)
+    elif options.model and _is_of_videos(options.model):
         _by_video_model(clip, options)
     else:
-        work = Between(options)
-        Job(work.options, work.verb, work).run(clip)
+        between = Between(options)
+        Job(between.options, between.verb, between).run(clip)
 
 
 def _is_of_videos(model: str) -> bool:

@@ -111,21 +111,39 @@ def positive(**values: float) -> None:
 def load(options: Options) -> "VideoModel":
     """The video model they name, drawing as they say."""
     from framefill.video.model import VideoModel
+    from framefill.video.ode_model import ODEVideoModel
 
+    if of_paths(options.model):
+        if options.sampler or options.calls or options.strength is not None:
+            raise BadInput(f"--sampler, --calls and --strength are for diffusion, and {options.model} is none")
+        return loaded(options.model, options.device, ODEVideoModel, "videos").windows()
     return product(options, VideoModel, "videos")
+
+
+def of_paths(model: str) -> bool:
+    """Whether a model is a latent ODE, which knows all instants."""
+    from framefill import checkpoint
+
+    return checkpoint.read_card(checkpoint.locate(model)).recipe == "ode-video"
 
 
 def product(options: Options, kind: type[P], of: str) -> P:
     """The model they name, drawing as they say; BadInput if it is none of `kind`, which draws what `of` says."""
     from dataclasses import replace
 
+    model: Any = loaded(options.model, options.device, kind, of)
+    return replace(model, sampler=sampler(options, model.sampler))
+
+
+def loaded(name: str, device: str, kind: type[P], of: str) -> P:
+    """The model of that name; BadInput if it is none of `kind`, which draws what `of` says."""
     from framefill import checkpoint
     from framefill.device import choose
 
-    model: Any = checkpoint.load(options.model, device=choose(options.device))
+    model = checkpoint.load(name, device=choose(device))
     if not isinstance(model, kind):
-        raise BadInput(f"{options.model} is not a model of {of}; `framefill info {options.model}` says what it is")
-    return replace(model, sampler=sampler(options, model.sampler))  # type: ignore[type-var, attr-defined]
+        raise BadInput(f"{name} is not a model of {of}; `framefill info {name}` says what it is")
+    return model
 
 
 def sampler(options: Options, default: Any) -> Any:

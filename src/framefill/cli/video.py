@@ -87,16 +87,19 @@ def complete(
     Drawn(options, "loop" if loop else "completed", work, words, lasting=not loop).job().run(clip)
 
 
-def generate(options: Common = DEFAULTS, *, frames: int = 10) -> None:
+def generate(options: Common = DEFAULTS, *, frames: int = 10, temperature: float | None = None) -> None:
     """A clip from nothing, of 10 frames per second unless --fps says otherwise; pictures from a model of pictures.
 
     Args:
         frames: How many frames to make.
+        temperature: Of a flow: below 1 for safer pictures.
     """
     positive(frames=frames)
     if pictures.drawn_by(options.model):
-        pictures.generate(options)
+        pictures.generate(options, temperature=temperature)
         return
+    if temperature is not None:
+        raise BadInput(f"--temperature is for flows, and {options.model} is none; leave it away")
     fps = rate(options.fps) or Fraction(10)
 
     def work(model: "VideoModel", source: Input) -> "Iterable[Any]":

@@ -8,7 +8,8 @@ log-determinant is estimated says how well: `log_prob` comes with its standard e
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -45,7 +46,12 @@ class LogProb(NamedTuple):
 
 
 class Flow(nn.Module, ABC):
-    """x (B, ...) <-> z of the same shape, standard normal; `cond` is None or a tensor with the same first axis."""
+    """x (B, ...) <-> z of the same shape, standard normal; `cond` is None or a tensor with the same first axis.
+
+    `noted` says what the last `loss` was made of: nats per dimension, both regularisers, evaluations of the field.
+    """
+
+    noted: Mapping[str, float] = MappingProxyType({})
 
     @abstractmethod
     def follow(self, x: Tensor, cond: Tensor | None = None, rng: Rng | None = None) -> Encoded:
@@ -87,6 +93,12 @@ class Flow(nn.Module, ABC):
         """
         end = self.follow(x, cond, rng)
         nats = -(normal_log_density(end.z) + end.log_det) / x[0].numel()
+        self.noted = {
+            "nats": float(nats.detach().mean()),
+            "kinetic": float(end.kinetic.detach().mean()),
+            "jacobian": float(end.jacobian.detach().mean()),
+            "evaluations": float(end.evaluations),
+        }
         return nats + math.log(2) * (kinetic * end.kinetic + jacobian * end.jacobian)
 
     def sample(self, shape: Sequence[int], rng: Rng, cond: Tensor | None = None, *, temperature: float = 1.0) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from framefill.arrays import Rng
 from framefill.errors import BadInput
+from framefill.flows.cnf import CNF
 from framefill.flows.flow import Encoded, Flow
 
 SIGNS = ((1, 1, -1, -1), (1, -1, 1, -1), (1, -1, -1, 1))
@@ -131,6 +132,14 @@ class MultiRes(Flow):
         for flow, noise in zip(self.scales[: len(noises)][::-1], noises[::-1], strict=True):
             x = merge(flow.decode(noise, x), x, self.kind)
         return x
+
+    def matching(self, x: Tensor, cond: Tensor | None = None, rng: Rng | None = None) -> Tensor:
+        """The flow-matching losses of all scales (B,), weighed by their shares of the dimensions; see `CNF`."""
+        total = x.new_zeros(len(x))
+        for flow, (part, given) in zip(self.scales, self.parts(x, cond), strict=True):
+            assert isinstance(flow, CNF)
+            total = total + flow.matching(part, given, rng) * (part[0].numel() / x[0].numel())
+        return total
 
     def upscale(self, coarse: Tensor, rng: Rng, *, times: int = 1, temperature: float = 1.0) -> Tensor:
         """`coarse` (B, C, ..., h, w) of pixel averages made 2^times larger; its `average` is `coarse` again.

@@ -74,7 +74,15 @@ PUBLISHED = Solver("bosh3", rtol=1e-3, atol=1e-3)
 """The solver of the published training script; its evaluation uses 1e-5 (facts, section 2.2)."""
 
 
-def mrcnf(scales: int, blocks: int, *, channels: int = 3, kind: str = "unimodular", margin: float = 0.05) -> MultiRes:
+def mrcnf(
+    scales: int,
+    blocks: int,
+    *,
+    channels: int = 3,
+    kind: str = "unimodular",
+    margin: float = 0.05,
+    hidden: Sequence[int] = (64, 64, 64),
+) -> MultiRes:
     """The published multi-resolution flow for images in [-1, 1], dequantised 8-bit ones included (Table 4.1).
 
     `blocks` fields at each scale, one Gaussian probe. The coarsest scale starts with a logit, the details do not.
@@ -83,7 +91,7 @@ def mrcnf(scales: int, blocks: int, *, channels: int = 3, kind: str = "unimodula
     """
 
     def flow(inputs: int, given: int, before: Map) -> CNF:
-        fields = [ConvField(inputs, given) for _ in range(blocks)]
+        fields = [ConvField(inputs, given, hidden=hidden) for _ in range(blocks)]
         return CNF(fields, before=before, trace=Gaussian(1), solver=PUBLISHED)
 
     reach = gain(kind) ** (scales - 1) * (1 + 1 / 255)

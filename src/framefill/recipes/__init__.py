@@ -17,7 +17,9 @@ from framefill.recipes import (
     latent_interpolation,
     latent_repair,
     mcvd,
+    mrcnf,
     nonisotropic,
+    ode_video,
 )
 
 RECIPES: dict[str, type] = {
@@ -31,6 +33,8 @@ RECIPES: dict[str, type] = {
     "interpolation": interpolation.Interpolation,
     "compression": compression.Compression,
     "distilled": distilled.Distilled,
+    "mrcnf": mrcnf.MRCNF,
+    "ode-video": ode_video.ODEVideo,
 }
 
 
@@ -54,6 +58,8 @@ PRESETS: dict[str, dict[str, Preset]] = {
     "interpolation": {name: Preset(*row) for name, row in interpolation.PRESETS.items()},
     "compression": {name: Preset(*row) for name, row in compression.PRESETS.items()},
     "distilled": {name: Preset(*row) for name, row in distilled.PRESETS.items()},
+    "mrcnf": {name: Preset(*row) for name, row in mrcnf.PRESETS.items()},
+    "ode-video": {name: Preset(*row) for name, row in ode_video.PRESETS.items()},
 }
 
 

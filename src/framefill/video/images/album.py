@@ -127,6 +127,14 @@ def _names(path: Path, tell: Tell) -> list[str]:
     return sorted(found)
 
 
+def pictures_in(place: Path) -> list[str]:
+    """The pictures under a folder, sorted paths relative to it; of a picture the name "" alone, MediaError if none."""
+    found = [""] if place.is_file() else sorted(_in_folder(place)) if place.is_dir() else []
+    if not found:
+        raise MediaError(f"{place}: there are no pictures here; give a folder of png, jpg, bmp, webp or tif, or one")
+    return found
+
+
 def _in_folder(folder: Path) -> set[str]:
     found = set()
     for root, folders, names in os.walk(folder):

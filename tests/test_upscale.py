@@ -1,0 +1,80 @@
+"""`framefill upscale`: what comes out averages to what went in, to the level."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import framefill
+from framefill.video.images.flow_model import averaged
+from test_mrcnf import SMALL, lively
+
+pytest.importorskip("torchdiffeq", reason="pip install 'framefill[flows]'")
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture
+def model(tmp_path):
+    framefill.save(lively(replace(SMALL, scales=3, height=16, width=16)), tmp_path / "m.safetensors")
+    return tmp_path / "m.safetensors"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    place = tmp_path / "in" / "deep"
+    place.mkdir(parents=True)
+    for i in range(2):
+        Image.fromarray(RNG.integers(0, 256, (5, 7), np.uint8)).save(place / f"{i}.png")
+    return tmp_path / "in"
+
+
+def levels(path):
+    return np.asarray(Image.open(path))[None, ..., None]
+
+
+def test_a_folder_is_made_finer_and_averages_to_itself(model, folder, tmp_path, call):
+    words = ("upscale", folder, "-m", model, "--times", 4, "-n", 2, "-o", tmp_path / "out", "--json")
+    code, out, err = call(*words)
+    assert code == 0, err
+    made = json.loads(out)["pictures"]
+    assert [str(p).rsplit("out/")[-1] for p in made] == [f"deep/{i}-x4-{k}.png" for i in (0, 1) for k in (1, 2)]
+    for path, source in zip(made, [0, 0, 1, 1], strict=True):
+        fine = levels(path)
+        assert fine.shape == (1, 20, 28, 1)
+        assert (averaged(fine, 2) == levels(folder / "deep" / f"{source}.png")).all()
+    assert not (levels(made[0]) == levels(made[1])).all()
+    code, _, err = call(*words)
+    assert (code, "is there already" in err) == (2, True)
+    before = levels(made[0])
+    code, _, err = call(*words, "--overwrite")
+    assert code == 0, err
+    assert (levels(made[0]) == before).all()
+
+
+def test_pictures_that_differ_in_their_suffix_only_get_names_of_their_own(model, folder, tmp_path, call):
+    Image.fromarray(np.full((4, 4), 9, np.uint8)).save(folder / "deep" / "1.bmp")
+    code, out, err = call("upscale", folder, "-m", model, "-o", tmp_path / "out")
+    assert code == 0, err
+    names = [line.rsplit("/")[-1] for line in out.splitlines()]
+    assert sorted(names) == ["0-x2.png", "1.bmp-x2.png", "1.png-x2.png"]
+
+
+def test_what_cannot_be_made_finer_is_one_line(model, folder, tmp_path, call):
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no")
+    one = folder / "deep" / "0.png"
+    for words, said in (
+        ((folder, "-m", model, "--times", 3), "power of two"),
+        ((folder, "-m", model, "--times", 8), "1 to 2 times"),
+        ((folder, "-m", model, "--samples", 0), "--samples must be at least 1"),
+        ((one, "-m", model, "--temperature", -1), "temperature must be"),
+        ((one, "-m", "digits"), "not a model of densities"),
+        ((bad, "-m", model), "cannot be read as a picture"),
+        ((tmp_path / "none", "-m", model), "no pictures here"),
+    ):
+        code, out, err = call("upscale", *words, "-o", tmp_path / "out")
+        assert (code, out) == (2, ""), words
+        assert said in err
+        assert not list((tmp_path / "out").rglob("*.png"))
