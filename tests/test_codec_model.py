@@ -272,3 +272,19 @@ def test_numbers_that_are_none_and_steps_that_are_none_are_refused():
 def test_impossible_recipes_are_refused(change):
     with pytest.raises(BadInput, match="bits per pixel"):
         Compression(**change)
+
+
+def test_temperature_is_of_the_noise():
+    """At 0 nothing is drawn, whatever the noise; at 1/2 half of it."""
+    model, quality = stirred(), torch.tensor([1])
+    values = model.values(model.symbols(pictures(1, 3, 32, 32), quality), quality)
+    noise = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(3))
+
+    def drawn(temperature, noise):
+        model.temperature = temperature
+        return model.sample(values, quality, lambda k: noise, 3)
+
+    with torch.no_grad():
+        assert torch.equal(drawn(0.5, noise), drawn(1.0, noise / 2))
+        assert torch.equal(drawn(0.0, noise), drawn(0.0, -noise))
+        assert not torch.equal(drawn(1.0, noise), drawn(0.5, noise))

@@ -171,14 +171,18 @@ class Compressor(nn.Module):
 
     `steps` (Q,) are the quantisation steps to begin with, in units of pixels in [-1, 1]; every quality and channel
     learns its own. `sampler`, by its number of steps, draws the realistic picture: a distilled painter
-    (recipes/distilled.py) goes with `Multistep`.
+    (recipes/distilled.py) goes with `Multistep`. `temperature` multiplies the noise of a realistic decode: below 1 it
+    keeps nearer to the mean, which a painter of little training needs.
     """
 
     stride = BLOCK
 
-    def __init__(self, sizes: Sizes, steps: Sequence[float], sampler: Callable[[int], Sampler] = DPMSolver):
+    def __init__(
+        self, sizes: Sizes, steps: Sequence[float], sampler: Callable[[int], Sampler] = DPMSolver,
+        *, temperature: float = 1.0,
+    ):  # fmt: skip
         super().__init__()
-        self.sampler = sampler
+        self.sampler, self.temperature = sampler, temperature
         if not steps or min(steps) <= 0:
             raise BadInput(f"a codec has one positive step or more, one for each quality; got {tuple(steps)}")
         self.analysis = Analysis(sizes)
@@ -232,7 +236,7 @@ class Compressor(nn.Module):
 
     def sample(self, values: Tensor, quality: Tensor, noise: Draw, steps: int) -> Tensor:
         """A realistic decode (B, 3, H, W) in `steps` calls, from draw 0; some samplers ask for draws 1, 2, ... too."""
-        draws = map(noise, count())
+        draws = (self.temperature * noise(k) for k in count())
         sampler, model = self.sampler(steps), Fed(self.denoiser, draws)
         path = sampler.path(model)
         start = path[0].alpha * self.painter.plain(values) + path[0].sigma * next(draws)

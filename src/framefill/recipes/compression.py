@@ -51,7 +51,7 @@ class Compression:
     SSIMULACRA2 in the distance, the rest is squared error; `perceptual` weighs features of EfficientNet-Lite0 besides
     (see features/perceptual.py). A share `noisy` of the pictures is painted from noise too, weighted `denoising`.
     Pictures are kept as squares of `kept` pixels, and pieces of `side` learnt from. `few` says that the painter draws
-    in one to four steps, as recipes/distilled.py makes it.
+    in one to four steps, as recipes/distilled.py makes it; `temperature` as in `Compressor`, a field of use.
     """
 
     side: int = 128
@@ -74,6 +74,7 @@ class Compression:
     groups: int = 4
     hidden: int = 48
     few: bool = False
+    temperature: float = 1.0
     # training
     batch_size: int = 8
     learning_rate: float = 1e-3
@@ -102,7 +103,8 @@ class Compression:
             self.luma, self.chroma, self.encoder, self.encoder_blocks, self.widths, self.down, self.up, self.groups,
             self.hidden,
         )  # fmt: skip
-        return Compressor(sizes, [STEP * rate**-0.73 for rate in self.rates], Multistep if self.few else DPMSolver)
+        steps = [STEP * rate**-0.73 for rate in self.rates]
+        return Compressor(sizes, steps, Multistep if self.few else DPMSolver, temperature=self.temperature)
 
     # ---- training ----------------------------------------------------------------------------------------------
 
