@@ -103,11 +103,13 @@ class Opened:
         return payload if check(self.start, index, payload) == self._said(place + length) else None
 
     def arrived(self) -> int:
-        """How many chunks lie within the file, sound or not: all but those that were cut off."""
-        return sum(
-            self._length(index) >= 0 and self.places[index] + self._length(index) + CHECK <= len(self.data)
-            for index in range(self.chunks)
-        )
+        """How many chunks were not cut off: they lie within the file, sound or not.
+
+        The last one's length may not be written; then it counts if it is sound.
+        """
+        known = [length for length in self.layout.chunks if length is not None]
+        within = [p + n + CHECK <= len(self.data) for p, n in zip(self.places, known, strict=False)]
+        return sum(within) + (len(known) < self.chunks and self.chunk(self.chunks - 1) is not None)
 
     def extras(self) -> Iterator[tuple[int, int]]:
         """Kind and index of every extra that lies within the file; `pieces` gives what is in it."""
