@@ -16,6 +16,7 @@ from framefill.recipes import (
     latent_repair,
     mcvd,
     nonisotropic,
+    video_compression,
 )
 
 RECIPES: dict[str, type] = {
@@ -27,6 +28,7 @@ RECIPES: dict[str, type] = {
     "latent-repair": latent_repair.LatentRepair,
     "interpolation": interpolation.Interpolation,
     "compression": compression.Compression,
+    "video-compression": video_compression.VideoCompression,
 }
 
 
@@ -48,6 +50,7 @@ PRESETS: dict[str, dict[str, Preset]] = {
     "latent-repair": {name: Preset(*row) for name, row in latent_repair.PRESETS.items()},
     "interpolation": {name: Preset(*row) for name, row in interpolation.PRESETS.items()},
     "compression": {name: Preset(*row) for name, row in compression.PRESETS.items()},
+    "video-compression": {name: Preset(*row) for name, row in video_compression.PRESETS.items()},
 }
 
 
