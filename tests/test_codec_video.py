@@ -1,7 +1,9 @@
 """Video in the symbol domain: the transform along time, the law of differences, groups, stamps, streamed files."""
 
+import hashlib
 import io
 import zlib
+from dataclasses import replace
 from fractions import Fraction
 from itertools import product
 
@@ -13,7 +15,9 @@ from codec_double import Double
 from framefill.codec import container, gaussian, groups, haar, quiet
 from framefill.codec.coder import BYTES, Encoder
 from framefill.codec.container import Extra, pack
-from framefill.codec.header import Header, Kind, varint
+from framefill.codec.film_codec import FilmCodec
+from framefill.codec.header import Depth, Header, Kind, varint
+from framefill.codec.picture_codec import PictureCodec
 from framefill.codec.stamps import Stamps, taken, unit_of
 from framefill.codec.stream import Chunks, opened
 from framefill.errors import BadInput, CodecError
@@ -50,6 +54,23 @@ def test_bands_are_named_by_their_level():
     assert groups.kinds(4) == [3, 6, 5, 4]  # the low one of three levels, then coarse to fine
 
 
+def test_the_painter_is_told_a_higher_quality_for_longer_runs():
+    assert [groups.told(Double(), q, bands) for q, bands in ((0, 1), (1, 3), (2, 4))] == [0, 3, 3]
+    seen = []
+
+    class Listening(Double):
+        def mean(self, values, quality):
+            seen.append(int(quality))
+            return super().mean(values, quality)
+
+    film = FilmCodec(PictureCodec(Listening()))
+    header = replace(film.header(0, depth=Depth.BITS_8), width=16, height=16, pictures=8, rate=(25, 1))
+    frames = np.full((8, 16, 16, 3), 99, np.uint8)
+    payload = b"\0" + film.message(list(frames), 0)
+    assert len(list(film.group(payload, 0, header))) == 8
+    assert seen == [3] * 8
+
+
 @pytest.mark.parametrize(("size", "covered"), [*product([(1, 1), (3, 5), (9, 8)], [False, True])])
 def test_the_law_looks_at_what_is_known_only(size, covered):
     rng = torch.Generator().manual_seed(1)
@@ -75,23 +96,80 @@ def test_the_law_looks_at_what_is_known_only(size, covered):
     quiet.passes(size, 6, covering, quiet.level(band), decoding)
 
 
-def test_widths_follow_the_neighbours():
-    """By hand: pass 4 of 2 x 2 has the positions 1 and 2, beside both known ones."""
-    rows = {}
+ROWS = {
+    False: "0 0 0 0 0 55 11 | 46 9 0 0 17 3 10 | 47 12 0 0 13 3 9 | 47 11 0 0 12 3 10 | 53 16 0 0 10 3 9",
+    True: "0 0 31 6 4 4 9 | 9 3 29 6 6 3 8 | 26 5 23 4 5 3 9 | 25 6 21 4 5 3 9 | 38 9 14 3 4 2 9",
+}
+AROUND = {1: (2, True), 2: (2, False), 3: (1, True), 4: (1, False)}  # distance, and whether diagonal
 
-    def code(places, found):
-        rows[len(rows)] = found
-        return torch.full((1, len(places)), 3 if len(rows) == 1 else 1)
 
-    quiet.passes((2, 2), 1, None, 0, code)
-    bias, mean = [(weights[6] << 4) + (weights[5] * 8 >> 4) for weights in quiet.ALONE], 16 * (3 + 1) // 2
-    w = quiet.ALONE
-    expected = [bias[0], bias[3] + (w[3][0] + w[3][1] + w[3][4]) * 48, bias[4] + (w[4][0] + w[4][1] + w[4][4]) * mean]
-    for found, total in zip(rows.values(), expected, strict=True):
-        index = int(found.flatten()[0]) // gaussian.FRACTIONS
-        assert gaussian.width(index) <= total >> 4 < gaussian.width(index + 1)
-    assert quiet.smoothed(torch.tensor([[[16]]])).item() == 64
-    assert quiet.smoothed(torch.ones(1, 3, 3, dtype=torch.long))[0, 1, 1] == 16
+def pass_of(y: int, x: int) -> int:
+    """As the table of docs/bitstream.md has the passes."""
+    if y % 2 or x % 2:
+        return 3 if y % 2 and x % 2 else 4
+    return {(0, 0): 0, (2, 2): 1}.get((y % 4, x % 4), 2)
+
+
+def by_the_document(band, covering, mean, c, y, x) -> int:
+    """The row of one symbol, in plain Python from docs/bitstream.md."""
+    C, H, W = len(band), len(band[0]), len(band[0][0])
+    number = pass_of(y, x)
+    w = [int(n) for n in ROWS[covering is not None].split(" | ")[number].split()]
+    known = [(v, u) for v in range(H) for u in range(W) if pass_of(v, u) < number]
+
+    def beside(k):
+        far, diagonal = AROUND[number]
+        near = [(v, u) for v, u in known if sorted((abs(v - y), abs(u - x))) == [far * diagonal, far]]
+        return 16 * sum(abs(band[k][v][u]) for v, u in near) // max(len(near), 1)
+
+    def coarser(k, v, u):
+        places = [(a, b) for a in range(v - 1, v + 2) for b in range(u - 1, u + 2) if 0 <= a < H and 0 <= b < W]
+        return sum((2 - abs(a - v)) * (2 - abs(b - u)) * abs(covering[k][a][b]) for a, b in places)
+
+    total = 16 * w[6] + (w[5] * gaussian.width(mean) >> 4)
+    if number:
+        B = [beside(k) for k in range(C)]
+        total += (
+            w[0] * B[c] + w[1] * sum(B) // C + w[4] * (16 * sum(abs(band[c][v][u]) for v, u in known) // len(known))
+        )
+    if covering is not None:
+        total += w[2] * coarser(c, y, x) + w[3] * sum(coarser(k, y, x) for k in range(C)) // C
+        if not number:
+            total += w[4] * (sum(coarser(c, v, u) for v in range(H) for u in range(W)) // (H * W))
+    return 16 * max(i for i in range(64) if i == 0 or gaussian.width(i) <= total >> 4)
+
+
+@pytest.mark.parametrize("covered", [False, True])
+@pytest.mark.parametrize("scale", [0.3, 20.0])
+def test_widths_are_those_of_the_document(covered, scale):
+    rng = torch.Generator().manual_seed(5)
+    band, covering = ((torch.randn(3, 6, 9, generator=rng) * s).round().long() for s in (scale, 2 * scale))
+    mean = quiet.level(band)
+
+    def code(places, rows):
+        for i, place in enumerate(places.tolist()):
+            for c in range(3):
+                y, x = divmod(place, 9)
+                held = covering.tolist() if covered else None
+                assert rows[c, i] == by_the_document(band.tolist(), held, mean, c, y, x), (c, y, x)
+        return band.flatten(1)[:, places]
+
+    quiet.passes((6, 9), 3, covering if covered else None, mean, code)
+
+
+def test_the_bytes_of_a_band_are_what_they_were():
+    """A file that is read tomorrow was written today; see docs/bitstream.md, What is promised."""
+    words = np.arange(3 * 6 * 9, dtype=np.int64) * 2654435761 % 2**32
+    band = torch.from_numpy((words % 7 - 3) * (words % 5 == 0) + 900 * (words % 97 == 0)).view(3, 6, 9)
+    messages = []
+    for covering in (None, band.flip(2)):
+        writer = Encoder()
+        groups._write_high(writer, Double(), band, covering, 0)
+        messages.append(writer.message())
+    assert [hashlib.sha256(message).hexdigest()[:16] for message in messages] == [
+        "1029f669db3bd28a",
+        "e3c3a0b6c121e88c",
+    ]
 
 
 def test_levels_are_means():

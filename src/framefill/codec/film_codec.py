@@ -126,8 +126,9 @@ class FilmCodec:
         runs = groups.decode(_temporal(self.pictures, header), message, count, size, quality)
         done = 0
         for run in runs:
+            told = groups.told(model, quality, len(run))
             for values in self._values(run, header):
-                yield Shown(self._painted(values, header), times[done])
+                yield Shown(self._painted(values, header, told), times[done])
                 done += 1
 
     @torch.inference_mode()
@@ -142,9 +143,9 @@ class FilmCodec:
         ])  # fmt: skip
 
     @torch.inference_mode()
-    def _painted(self, values: Tensor, header: Header) -> Pixels:
-        """A frame of its values (C, h, w)."""
-        codec, (model, quality) = self.pictures, self.pictures.known[header.fingerprint]
+    def _painted(self, values: Tensor, header: Header, quality: int) -> Pixels:
+        """A frame of its values (C, h, w), which are as fine as those of a picture of this quality."""
+        codec, model = self.pictures, self.pictures.known[header.fingerprint][0]
         told, stride = torch.tensor([quality], device=values.device), model.stride
         drawn = 0 if header.sampler == Sampler.MEAN else header.steps
 

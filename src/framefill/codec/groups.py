@@ -23,7 +23,7 @@ LENGTH = 8  # frames of a group
 RUNS = (1, 2, 4, 8)
 NOTHING, LEARNED, QUIET = 0, 1, 2  # how a band of differences is coded; QUIET + its level
 LOW_COST, HIGH_COST, RUN_COST = 2.2, 4.2, 24.0  # bits for each doubling of 1 + |symbol|, bits of a run
-ROUNDING = 0.4  # of differences: what is less than 1 - 0.4 steps from zero becomes zero
+ROUNDING = 0.45  # of differences: what is less than 1 - 0.45 steps from zero becomes zero
 Run = list[Tensor]
 """Bands as `haar.forward` gives them, whole numbers (n, C, h, w) on the CPU."""
 
@@ -49,6 +49,14 @@ def kinds(bands: int) -> list[int]:
     """Of the bands of a run, as `haar.forward` orders them."""
     depth = bands - 1
     return [depth, *(haar.DEEPEST + level for level in range(depth, 0, -1))]
+
+
+def told(model: Learned, quality: int, bands: int) -> int:
+    """The quality that the painter is told for the frames of a run: one higher for each level of the transform.
+
+    The low band of T frames is as a picture coded sqrt(T) times as finely, and what stands still is little else.
+    """
+    return min(quality + bands - 1, model.qualities - 1)
 
 
 def rounded(model: Temporal, latents: Tensor, quality: int) -> Run:

@@ -97,9 +97,12 @@ class VideoCompression(Compression):
             torch.stack([clip[places] for clip, places in zip(clips, chosen, strict=True)])
             for clips in ([values for _, values in coded], batch)
         )
-        every = quality.repeat_interleave(self.painted)
-        distance = self.distance(model.mean(values.flatten(0, 1), every), truth.flatten(0, 1), every)
-        drawn = self.worth(quality) * self._denoising(model, truth[:, 0], values[:, 0].detach(), quality, rng)
+        shown = [groups.told(model, int(q), d + 1) for q, d in zip(quality.tolist(), depths, strict=True)]
+        every = torch.tensor(shown, device=batch.device).repeat_interleave(self.painted)
+        made = model.mean(values.flatten(0, 1), every)
+        distance = self.distance(made, truth.flatten(0, 1), quality.repeat_interleave(self.painted))
+        first = every[:: self.painted]
+        drawn = self.worth(quality) * self._denoising(model, truth[:, 0], values[:, 0].detach(), first, rng)
         distance = distance.unflatten(0, (-1, self.painted)).mean(1)
         return (bits + distance + self.denoising * drawn) / self.meant(quality) ** EVEN
 
@@ -124,7 +127,12 @@ class VideoCompression(Compression):
         for q in sorted({0, self.qualities // 2, self.qualities - 1}):
             with torch.inference_mode():
                 _, values = self._coded(product.model, product.model.analysis(x), q, haar.DEEPEST)
-                rows.append((f"quality {q}", product.model.mean(values, torch.full((len(x),), q))))
+                rows.append(
+                    (
+                        f"quality {q}",
+                        product.model.mean(values, torch.full((len(x),), groups.told(product.model, q, 4))),
+                    )
+                )
         return contact_sheet([(name, compression.levels(frames)) for name, frames in rows])
 
 
