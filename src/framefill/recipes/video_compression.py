@@ -65,8 +65,9 @@ class VideoCompression(Compression):
 
     def after(self, fields: dict[str, Any]) -> "VideoCompression":
         """The recipe that follows a codec made with these fields."""
-        held = {name: fields[name] for name in SHARED if name in fields}
-        return replace(self, **{name: tuple(v) if isinstance(v, list) else v for name, v in held.items()})
+        held: dict[str, Any] = {name: fields[name] for name in SHARED if name in fields}
+        held = {name: tuple(value) if isinstance(value, list) else value for name, value in held.items()}
+        return replace(self, **held)
 
     def taken(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """The weights of a picture codec, or of one for films, as this one's."""
