@@ -50,14 +50,19 @@ class Double(nn.Module):
                 self.entropy.networks[0].first.bias[0] = seed  # another model, another fingerprint
 
     def symbols(self, x: Tensor, quality: Tensor) -> Tensor:
+        return (self.latents(x) / self.steps(quality)).round().long()
+
+    def latents(self, x: Tensor) -> Tensor:
         self.largest = max(self.largest, x.shape[2] * x.shape[3])
         B, _, H, W = x.shape
         blocks = x.double().reshape(B, 3, H // SIDE, SIDE, W // SIDE, SIDE).permute(0, 1, 2, 4, 3, 5).flatten(4)
-        found = torch.einsum("bchwp,kp->bckhw", blocks, cosines()).flatten(1, 2)
-        return (found / self.step(quality)).round().long()
+        return torch.einsum("bchwp,kp->bckhw", blocks, cosines()).flatten(1, 2)
+
+    def setting(self, quality: int, kind: int) -> int:
+        return quality
 
     def values(self, symbols: Tensor, quality: Tensor) -> Tensor:
-        return (symbols * self.step(quality)).float()
+        return (symbols * self.steps(quality)).float()
 
     def mean(self, values: Tensor, quality: Tensor) -> Tensor:
         self.largest = max(self.largest, SIDE * values.shape[2] * SIDE * values.shape[3])
@@ -75,7 +80,7 @@ class Double(nn.Module):
         tensors = {name: tensor.numpy() for name, tensor in self.state_dict().items()}
         return container.fingerprint(tensors | {"quality": np.array([quality])})
 
-    def step(self, quality: Tensor) -> Tensor:
+    def steps(self, quality: Tensor) -> Tensor:
         return torch.tensor(STEPS, dtype=torch.float64)[quality][:, None, None, None]
 
 

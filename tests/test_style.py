@@ -14,7 +14,7 @@ ROOMS = {
     "errors": 0, "arrays": 1, "atomic": 1, "device": 1, "unpickle": 1, "distributed": 1, "signals": 1, "diffusion": 2,
     "flows": 2, "metrics": 2, "nets": 3, "latents": 4, "features": 4, "video": 5, "codec": 5, "climate": 5, "pose": 5,
     "recipes": 6, "checkpoint": 7, "codecs": 7.5, "curves": 7, "accessor": 8, "convert": 8, "evaluate": 8, "runs": 8,
-    "pillow": 8, "training": 9, "cli": 10, "apps": 10, "__main__": 11, "density": 1.5,
+    "pillow": 8, "training": 9, "cli": 10, "apps": 10, "__main__": 11, "density": 1.5, "films": 6,
 }  # fmt: skip
 
 # What others wrote as pickles is read in three places, each closed: numpy arrays by our own list of operations,

@@ -8,7 +8,7 @@ from framefill import checkpoint
 from framefill.codec.picture_codec import PictureCodec
 from framefill.errors import BadInput
 
-RECIPES = ("compression",)  # what a model file's card says where its product is a PictureCodec
+RECIPES = ("compression", "video-compression")  # what a model file's card says where its product is a PictureCodec
 
 
 def codec(model: str = "", *, device: str = "cpu") -> PictureCodec:

@@ -17,11 +17,12 @@ from framefill.cli.files import Going, Task, run
 from framefill.errors import BadInput
 
 if TYPE_CHECKING:
+    from framefill import films
     from framefill.codec.header import Header, Limits
     from framefill.codec.picture_codec import PictureCodec
     from framefill.codec.pictures import Picture
 
-SUFFIX = ".ffc"
+SUFFIX, PICTURE, FILM = ".ffc", ".png", ".mp4"
 WHITE = 0.25  # of full range: the standard deviation that is white in a map of what was invented
 UNITS = {"k": 1000, "m": 1000**2, "g": 1000**3}
 To = Annotated[Going, tyro.conf.arg(name="")]
@@ -64,10 +65,11 @@ def compress(
     device: Device = "auto",
     to: To = HERE,
 ) -> None:
-    """Pictures and data sets to small files (.ffc): one file, a folder of pictures, or - for standard input.
+    """Pictures, films and data sets to small files (.ffc): one file, a folder, or - for a picture on standard input.
 
     Args:
-        source: A picture (png, jpg, tif, webp, avif, ...), a NetCDF file or Zarr store, a folder, or -.
+        source: A picture (png, jpg, tif, webp, avif, ...), a film (mp4, mkv, webm, ...), a NetCDF file or Zarr store, a
+            folder, or -.
         quality: 0 is the smallest file; by default the middle of what the model has.
         size: The best quality whose file has at most so many bytes, such as 20k or 1.5M.
         bpp: The same in bits a pixel.
@@ -88,16 +90,34 @@ def compress(
     codec = _codec(model, device)
 
     def work(task: Task) -> dict[str, Any]:
+        from framefill import films
         from framefill.codec.pictures import read
 
+        if task.source and films.is_moving(task.source):
+            return _film(task, codec, films.Wish(wish.quality, wish.size, wish.bpp, steps, seed), bound)
         picture = read(task.source or io.BytesIO(task.read()), most=to.limit_pixels)
         data = made(codec, picture, wish, steps=steps, seed=seed, max_error=bound)
         task.write(data)
         return {"bytes": len(data), "bits a pixel": round(8 * len(data) / (picture.size[0] * picture.size[1]), 4)}
 
     from framefill.codec.pictures import SUFFIXES
+    from framefill.video.sources import VIDEOS
 
-    run(source, to, work, suffix=SUFFIX, takes=SUFFIXES)
+    run(source, to, work, suffix=SUFFIX, takes=SUFFIXES | VIDEOS)
+
+
+def _film(task: Task, codec: "PictureCodec", wish: "films.Wish", max_error: int | None) -> dict[str, Any]:
+    """Compresses a film."""
+    from framefill import films
+
+    if max_error is not None:
+        raise BadInput(f"--max-error is for pictures; {task.name} is a film, give --quality, --size or --bpp")
+    assert task.source is not None
+    with task.file(SUFFIX) as target:
+        done = films.compress(task.source, target, codec, wish)
+    pixels = done.width * done.height * done.frames
+    told = {"frames": done.frames, "bytes": done.bytes, "bits a pixel": round(8 * done.bytes / pixels, 4)}
+    return told | ({"left behind": "; ".join(done.left)} if done.left else {})
 
 
 def made(
@@ -121,48 +141,86 @@ def decompress(
     seed: int | None = None,
     invented: Path | None = None,
     samples: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 8,
-    suffix: str = ".png",
+    suffix: str = "",
     model: Annotated[str, tyro.conf.arg(aliases=["-m"])] = "",
     device: Device = "auto",
     to: To = HERE,
 ) -> None:
-    """Pictures from .ffc files: one file, a folder of them, or - for standard input.
+    """Pictures and films from .ffc files: one file, a folder of them, or - for standard input.
 
     A damaged or cut file gives what is left of it, with a warning.
 
     Args:
         source: A .ffc file, a folder, or -.
-        steps: 0 for the faithful picture, 1 to 31 to draw detail; by default as the sender said.
+        steps: 0 for the faithful one, 1 to 31 to draw detail; by default as the sender said.
         seed: Of that detail; by default the sender's.
         invented: Also write a map (PNG) of what was drawn, not sent: how far several seeds are apart, white from a
             quarter of full range on.
         samples: How many seeds that map compares.
-        suffix: What to write where no file is named: .png, .jpg, .tif, .webp, ...
+        suffix: What to write where no file is named: .png, .jpg, .tif, .webp, ...; of films .mp4, .mkv, ...
         model: A model file to read with, beside the shipped ones.
         device: Where the networks run.
     """
     from framefill.codec.pictures import encode, kind_of
 
     if datasets.is_compressed(source):
-        _told(datasets.decompress(source, to, suffix=".nc" if suffix == ".png" else suffix), to)
+        _told(datasets.decompress(source, to, suffix=suffix or ".nc"), to)
         return
     named = Path(to.output).suffix if to.output else ""
-    kind_of(named or suffix)
+    if (named or suffix).lower() not in _films():
+        kind_of(named or suffix or PICTURE)
     if invented is not None:
         _check_map(invented, source, to)
     codec = _codec(model, device)
 
     def work(task: Task) -> dict[str, Any]:
+        if task.source and _holds_film(task.source):
+            return _shown(task, codec, {"steps": steps, "seed": seed, "limits": _limits(to)}, suffix, invented)
         data = task.read()
         with _warned(task) as lost:
             picture = codec.decompress(data, steps=steps, seed=seed, limits=_limits(to))
-            task.write(encode(picture, task.target.suffix if task.target else suffix))
+            task.write(encode(picture, task.target.suffix if task.target else suffix or PICTURE))
         if invented is not None:
             _write_map(codec.invented(data, samples=samples, steps=steps, limits=_limits(to)), invented)
         height, width = picture.size
         return {"pixels": f"{width}x{height}"} | ({"lost": "; ".join(lost)} if lost else {})
 
-    run(source, to, work, suffix=suffix, takes=(SUFFIX,))
+    def ending(path: Path | None) -> str:
+        return suffix or (FILM if path and _holds_film(path) else PICTURE)
+
+    run(source, to, work, suffix=ending, takes=(SUFFIX,))
+
+
+def _shown(
+    task: Task, codec: "PictureCodec", options: dict[str, Any], suffix: str, invented: Path | None
+) -> dict[str, Any]:
+    """Decompresses a film."""
+    from framefill import films
+
+    if invented is not None:
+        raise BadInput(f"--invented maps one picture, and {task.name} is a film")
+    assert task.source is not None
+    with task.file(suffix or FILM) as target, _warned(task) as lost:
+        done = films.decompress(task.source, target, codec, overwrite=True, **options)
+    told = {"frames": done.frames, "pixels": f"{done.width}x{done.height}"}
+    missing = [*lost, *done.left]
+    return told | ({"lost": "; ".join(missing)} if missing else {})
+
+
+def _holds_film(path: Path) -> bool:
+    from framefill import films
+
+    try:
+        with path.open("rb") as file:
+            return films.holds_film(file.read(4))
+    except OSError:
+        return False
+
+
+def _films() -> set[str]:
+    from framefill.video.sinks import SINKS
+
+    return set(SINKS) - {""}
 
 
 def _told(about: dict[str, Any], to: Going) -> None:
@@ -240,7 +298,7 @@ def is_ours(path: Path) -> bool:
 
 def tell(path: Path, *, as_json: bool) -> None:
     """Prints what a compressed file says of itself, and how much of it is sound."""
-    about = described(path.read_bytes())
+    about = _described_film(path) if _holds_film(path) else described(path.read_bytes())
     print(json.dumps(about) if as_json else "\n".join(f"{key:12s} {value}" for key, value in about.items()))
 
 
@@ -266,6 +324,38 @@ def described(data: bytes) -> dict[str, Any]:
         "layers": ", ".join(f"{size} bytes" for size in _layers(contents)),
         "extras": ", ".join(extras) or "none",
         "lost": f"chunks {', '.join(map(str, contents.lost))}" if contents.lost else "nothing",
+    }
+
+
+def _described_film(path: Path) -> dict[str, Any]:
+    from framefill import films
+    from framefill.codec.container import ExtraKind
+    from framefill.codec.header import Limits
+    from framefill.codec.stream import opened
+
+    with films.mapped(path) as data:
+        file = opened(data, Limits(2**62, 2**62, 2**62, 2**126))
+        header, size = file.header, len(data)
+        lost = [index for index in range(file.chunks) if file.chunk(index) is None]
+        sizes = [length for _, length in file.layout.extras]
+        names = {int(kind): kind.name for kind in ExtraKind}
+        extras = [f"{names.get(kind, kind)} {n}" for (kind, _), n in zip(file.layout.extras, sizes, strict=True)]
+    seconds = header.pictures * header.rate[1] / max(header.rate[0], 1)
+    return {
+        "kind": "video",
+        "size": f"{header.width}x{header.height}",
+        "frames": header.pictures,
+        "rate": f"{header.rate[0] / header.rate[1]:.3f} a second",
+        "depth": header.depth.name.lower(),
+        "colour": header.colour.name,
+        "bytes": size,
+        "bits a pixel": round(8 * size / (header.width * header.height * header.pictures), 4),
+        "kbit a second": round(8 * (size - sum(sizes)) / 1000 / seconds, 1) if seconds else 0,
+        "model": header.fingerprint.hex(),
+        "decode": _decode(header),
+        "groups": f"{file.chunks} of 8 frames",
+        "extras": ", ".join(extras) or "none",
+        "lost": f"groups {', '.join(map(str, lost))}" if lost else "nothing",
     }
 
 

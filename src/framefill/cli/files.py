@@ -5,11 +5,14 @@ replaced unasked. One file that cannot be used does not stop the others; what we
 """
 
 import json
+import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import tyro
@@ -62,6 +65,20 @@ class Task:
         with replacing(self.target) as part:
             part.write_bytes(data)
 
+    @contextmanager
+    def file(self, suffix: str) -> Iterator[Path]:
+        """A file to write the result to: the target, or a temporary one that goes to standard output."""
+        if self.target is not None:
+            self.target.parent.mkdir(parents=True, exist_ok=True)
+            yield self.target
+            return
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / f"result{suffix}"
+            yield path
+            with path.open("rb") as file:
+                shutil.copyfileobj(file, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+
     @property
     def name(self) -> str:
         """For messages."""
@@ -69,18 +86,21 @@ class Task:
 
 
 Work = Callable[[Task], dict[str, Any]]
+Suffix = Callable[[Path | None], str]
+"""How the result of a file is to end; None is standard input."""
 
 
-def run(source: str, going: Going, work: Work, *, suffix: str, takes: Collection[str]) -> None:
+def run(source: str, going: Going, work: Work, *, suffix: str | Suffix, takes: Collection[str]) -> None:
     """Does `work` on a file, on standard input, or on every file of a folder that has one of the suffixes `takes`.
 
     Results are named as their source with `suffix`. BadInput at the end if one of several failed.
     """
     path = Path(source)
+    ending: Suffix = suffix if callable(suffix) else lambda _: suffix
     if source != PIPE and path.is_dir():
-        _folder(path, going, work, suffix, takes)
+        _folder(path, going, work, ending, takes)
         return
-    task = _single(source, going.output, suffix)
+    task = _single(source, going.output, ending(None if source == PIPE else path))
     if task.source is not None and not task.source.is_file():
         raise BadInput(f"there is no file or folder {source}")
     if task.target is not None and task.target.exists() and not going.overwrite:
@@ -99,10 +119,10 @@ def _single(source: str, output: str | None, suffix: str) -> Task:
     return Task(path, place)
 
 
-def _folder(folder: Path, going: Going, work: Work, suffix: str, takes: Collection[str]) -> None:
+def _folder(folder: Path, going: Going, work: Work, suffix: Suffix, takes: Collection[str]) -> None:
     if going.output == PIPE or (going.output and Path(going.output).is_file()):
         raise BadInput(f"{folder} is a folder; give a folder with -o, not {going.output}")
-    out = Path(going.output or f"{folder.resolve().name}-{suffix[1:]}")
+    out = Path(going.output or f"{folder.resolve().name}-{suffix(None)[1:]}")
     tasks = tasks_in(folder, out, suffix, takes)
     if not tasks:
         raise BadInput(f"{folder}: nothing to do; files ending in {', '.join(sorted(takes))} are taken")
@@ -124,7 +144,7 @@ def _folder(folder: Path, going: Going, work: Work, suffix: str, takes: Collecti
         raise BadInput(f"{len(failed)} of {len(tasks)} files could not be used; the lines above say why")
 
 
-def tasks_in(folder: Path, out: Path, suffix: str, takes: Collection[str]) -> list[Task]:
+def tasks_in(folder: Path, out: Path, suffix: Suffix, takes: Collection[str]) -> list[Task]:
     """A task for every file under a folder but hidden ones and those under `out`; a.png and a.jpg keep their names."""
     found = []
     for path in sorted(folder.rglob("*")):
@@ -133,10 +153,11 @@ def tasks_in(folder: Path, out: Path, suffix: str, takes: Collection[str]) -> li
         ours = out.resolve() in path.resolve().parents and out.resolve() != folder.resolve()
         if path.is_file() and path.suffix.lower() in takes and not hidden and not ours:
             found.append(below)
-    short = Counter(below.with_suffix(suffix) for below in found)
+    endings = {below: suffix(folder / below) for below in found}
+    short = Counter(below.with_suffix(ending) for below, ending in endings.items())
     return [
-        Task(folder / below, out / (b if short[b := below.with_suffix(suffix)] == 1 else f"{below}{suffix}"))
-        for below in found
+        Task(folder / below, out / (b if short[b := below.with_suffix(ending)] == 1 else f"{below}{ending}"))
+        for below, ending in endings.items()
     ]
 
 

@@ -91,7 +91,7 @@ def pack(header: Header, parts: Sequence[Sequence[bytes]], extras: Sequence[Extr
     payloads = [*chunks, *(extra.data for extra in extras)]
     start = zlib.crc32(head)
     return head + b"".join(
-        payload + _check(start, i, payload).to_bytes(CHECK, "little") for i, payload in enumerate(payloads)
+        payload + check(start, i, payload).to_bytes(CHECK, "little") for i, payload in enumerate(payloads)
     )
 
 
@@ -125,12 +125,13 @@ def _payloads(data: bytes, place: int, layout: Layout) -> Iterator[bytes | None]
             place = len(data) if length is None else place + length + CHECK
             continue
         payload = data[place:end]
-        sound = _check(start, i, payload) == int.from_bytes(data[end : end + CHECK], "little")
+        sound = check(start, i, payload) == int.from_bytes(data[end : end + CHECK], "little")
         yield payload if sound and (i + 1 < len(lengths) or end + CHECK == len(data)) else None
         place = end + CHECK
 
 
-def _check(start: int, index: int, payload: bytes) -> int:
+def check(start: int, index: int, payload: bytes) -> int:
+    """The CRC-32 of a payload; `start` is that of the header."""
     return zlib.crc32(payload, zlib.crc32(varint(index), start))
 
 

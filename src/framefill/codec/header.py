@@ -9,8 +9,12 @@ written again is the same bytes. Nothing is believed before it is compared with 
 
 from dataclasses import dataclass, field
 from enum import IntEnum
+from mmap import mmap
 
 from framefill.errors import BadInput, CodecError
+
+Buffer = bytes | mmap
+"""A file: its bytes, or itself mapped into memory."""
 
 MAGIC = b"\xf1FC"
 VERSION = 1
@@ -146,7 +150,7 @@ def write(header: Header, layout: Layout) -> bytes:
 class Reader:
     """Takes a header apart from the front; CodecError where it ends too soon."""
 
-    data: bytes
+    data: Buffer
     place: int = field(default=0)
 
     def take(self, count: int) -> bytes:
@@ -154,7 +158,7 @@ class Reader:
         if self.place + count > len(self.data):
             raise CodecError(f"the file ends inside its header, after {len(self.data)} bytes; fetch it again")
         self.place += count
-        return self.data[self.place - count : self.place]
+        return bytes(self.data[self.place - count : self.place])
 
     def number(self) -> int:
         """The next varint."""
@@ -176,13 +180,13 @@ class Reader:
         return count
 
 
-def read(data: bytes, limits: Limits) -> tuple[Header, Layout, int]:
+def read(data: Buffer, limits: Limits) -> tuple[Header, Layout, int]:
     """The header of a file, where its parts are, and its own length in bytes. CodecError for anything else.
 
     What it says has not been checked against a checksum yet: that of every chunk covers the header.
     """
     reader = Reader(data)
-    if not data.startswith(MAGIC[: max(len(data), 1)]):
+    if data[: len(MAGIC)] != MAGIC[: max(len(data), 1)]:
         raise CodecError(f"this is not a framefill codec file: it begins with {data[:3]!r}, not {MAGIC!r}")
     reader.take(len(MAGIC))
     first = reader.take(1)[0]

@@ -207,7 +207,7 @@ class Compressor(nn.Module):
 
     def coded(self, x: Tensor, quality: Tensor) -> Tensor:
         """Symbols of x (B, 3, H, W), whole numbers in floats with gradients straight through the rounding."""
-        scaled = self.analysis(x) / self._steps(quality)
+        scaled = self.analysis(x) / self.steps(quality)
         return straight(scaled.round(), scaled)
 
     def symbols(self, x: Tensor, quality: Tensor) -> Tensor:
@@ -215,17 +215,27 @@ class Compressor(nn.Module):
 
         BadInput unless H and W are multiples of 8, the numbers finite and the qualities there.
         """
-        if x.ndim != 4 or x.shape[1] != 3 or x.shape[2] % BLOCK or x.shape[3] % BLOCK or not x.numel():
-            raise BadInput(f"pictures of shape {tuple(x.shape)}; give (B, 3, H, W) with sides that are multiples of 8")
-        if not bool(x.isfinite().all()):
-            raise BadInput("the picture has NaN or infinite values; it cannot be coded")
+        _check(x)
         if len(quality) != len(x) or not bool(((quality >= 0) & (quality < self.qualities)).all()):
             raise BadInput(f"give one quality of 0..{self.qualities - 1} per picture, got {quality.tolist()}")
         return self.coded(x, quality).long()
 
+    def latents(self, x: Tensor) -> Tensor:
+        """What is rounded, (B, C, H / 8, W / 8), of pictures x (B, 3, H, W) in [-1, 1]; BadInput as in `symbols`."""
+        _check(x)
+        return self.analysis(x)
+
+    def steps(self, quality: Tensor) -> Tensor:
+        """How finely, (B, C, 1, 1), at qualities (B,)."""
+        return self.log_steps[quality].exp()[:, :, None, None]
+
+    def setting(self, quality: int, kind: int) -> int:
+        """What `steps`, `values` and the entropy model are told for a band of video: the quality, whatever its kind."""
+        return quality
+
     def values(self, symbols: Tensor, quality: Tensor) -> Tensor:
         """What the painter sees of symbols (B, C, h, w): float32, the same shape."""
-        return symbols.float() * self._steps(quality)
+        return symbols.float() * self.steps(quality)
 
     def mean(self, values: Tensor, quality: Tensor) -> Tensor:
         """The faithful decode (B, 3, H, W), about [-1, 1], in one call."""
@@ -260,5 +270,9 @@ class Compressor(nn.Module):
             whole.update(name.encode() + b"\0" + tensor.detach().cpu().float().numpy().astype("<f4").tobytes())
         return whole.digest()
 
-    def _steps(self, quality: Tensor) -> Tensor:
-        return self.log_steps[quality].exp()[:, :, None, None]
+
+def _check(x: Tensor) -> None:
+    if x.ndim != 4 or x.shape[1] != 3 or x.shape[2] % BLOCK or x.shape[3] % BLOCK or not x.numel():
+        raise BadInput(f"pictures of shape {tuple(x.shape)}; give (B, 3, H, W) with sides that are multiples of 8")
+    if not bool(x.isfinite().all()):
+        raise BadInput("the picture has NaN or infinite values; it cannot be coded")

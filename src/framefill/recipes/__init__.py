@@ -20,6 +20,7 @@ from framefill.recipes import (
     mrcnf,
     nonisotropic,
     ode_video,
+    video_compression,
 )
 
 RECIPES: dict[str, type] = {
@@ -35,6 +36,7 @@ RECIPES: dict[str, type] = {
     "distilled": distilled.Distilled,
     "mrcnf": mrcnf.MRCNF,
     "ode-video": ode_video.ODEVideo,
+    "video-compression": video_compression.VideoCompression,
 }
 
 
@@ -60,6 +62,7 @@ PRESETS: dict[str, dict[str, Preset]] = {
     "distilled": {name: Preset(*row) for name, row in distilled.PRESETS.items()},
     "mrcnf": {name: Preset(*row) for name, row in mrcnf.PRESETS.items()},
     "ode-video": {name: Preset(*row) for name, row in ode_video.PRESETS.items()},
+    "video-compression": {name: Preset(*row) for name, row in video_compression.PRESETS.items()},
 }
 
 
