@@ -17,9 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from framefill.codec import counter, cut, groups, haar
+from framefill.codec import cut, groups, haar
 from framefill.codec.header import Colour, Depth, Header, Kind, Sampler
-from framefill.codec.picture_codec import STEPS, PartLost, PictureCodec
+from framefill.codec.picture_codec import STEPS, PartLost, PictureCodec, noise_at
 from framefill.codec.pictures import Picture
 from framefill.codec.stamps import Stamps, taken
 from framefill.codec.stream import Chunks, Opened
@@ -153,8 +153,7 @@ class FilmCodec:
             own = values[None, :, rows, columns]
             if not drawn:
                 return model.mean(own, told)
-            noise = counter.field(cut.times(rows, stride), cut.times(columns, stride), seed=header.seed)
-            return model.sample(own, told, torch.from_numpy(noise)[None].to(values.device), drawn)
+            return model.sample(own, told, noise_at(rows, columns, stride, header.seed, values.device), drawn)
 
         channels = CHANNELS[header.colour]
         pixels = np.zeros((header.height, header.width, channels), _dtype(header.depth))

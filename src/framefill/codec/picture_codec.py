@@ -331,13 +331,7 @@ class PictureCodec:
             values = model.values(symbols[None, :, rows, columns].long().to(self.device), told)
             if not steps:
                 return model.mean(values, told)
-            place = cut.times(rows, stride), cut.times(columns, stride)
-
-            def noise(draw: int) -> Tensor:
-                found = counter.field(*place, seed=header.seed, first=COLOURS * draw, channels=COLOURS)
-                return torch.from_numpy(found)[None].to(self.device)
-
-            return model.sample(values, told, noise, steps)
+            return model.sample(values, told, noise_at(rows, columns, stride, header.seed, self.device), steps)
 
         down, across = (spans(n, tile=tile, halo=halo, fade=fade) for n in symbols.shape[1:])
         with torch.backends.cudnn.flags(allow_tf32=False):  # a bound is kept on any machine
@@ -347,6 +341,17 @@ class PictureCodec:
 def describe(header: Header) -> str:
     """What a file is, in words."""
     return f"a {header.kind.name.lower()} of {header.width}x{header.height} ({header.colour.name}, {header.depth.name})"
+
+
+def noise_at(rows: slice, columns: slice, stride: int, seed: int, device: Any) -> Callable[[int], Tensor]:
+    """The draws (1, 3, H, W) of noise over latents at these rows and columns of a picture: functions of the place."""
+    place = cut.times(rows, stride), cut.times(columns, stride)
+
+    def draw(number: int) -> Tensor:
+        found = counter.field(*place, seed=seed, first=COLOURS * number, channels=COLOURS)
+        return torch.from_numpy(found)[None].to(device)
+
+    return draw
 
 
 def _decode_steps(header: Header) -> int:
