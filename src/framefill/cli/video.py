@@ -87,16 +87,20 @@ def complete(
     Drawn(options, "loop" if loop else "completed", work, words, lasting=not loop).job().run(clip)
 
 
-def generate(options: Common = DEFAULTS, *, frames: int = 10) -> None:
+def generate(options: Common = DEFAULTS, *, frames: int = 10, label: str = "", guidance: float | None = None) -> None:
     """A clip from nothing, of 10 frames per second unless --fps says otherwise; pictures from a model of pictures.
 
     Args:
-        frames: How many frames to make.
+        frames: How many frames of a clip to make.
+        label: The class of the pictures, by name or number, where the model was taught classes.
+        guidance: How much of its class a picture is to have: 1 as it was taught, above that more.
     """
     positive(frames=frames)
     if pictures.drawn_by(options.model):
-        pictures.generate(options)
+        pictures.generate(options, label=label, guidance=guidance)
         return
+    if label or guidance is not None:
+        raise BadInput(f"{options.model} makes clips and knows no classes; leave --label and --guidance away")
     fps = rate(options.fps) or Fraction(10)
 
     def work(model: "VideoModel", source: Input) -> "Iterable[Any]":

@@ -17,6 +17,8 @@ from framefill.recipes import (
     latent_repair,
     mcvd,
     nonisotropic,
+    token_prior,
+    tokenizer,
 )
 
 RECIPES: dict[str, type] = {
@@ -29,6 +31,8 @@ RECIPES: dict[str, type] = {
     "latent-repair": latent_repair.LatentRepair,
     "interpolation": interpolation.Interpolation,
     "compression": compression.Compression,
+    "tokenizer": tokenizer.Tokenizer,
+    "token-prior": token_prior.TokenPrior,
 }
 
 
@@ -51,6 +55,8 @@ PRESETS: dict[str, dict[str, Preset]] = {
     "latent-repair": {name: Preset(*row) for name, row in latent_repair.PRESETS.items()},
     "interpolation": {name: Preset(*row) for name, row in interpolation.PRESETS.items()},
     "compression": {name: Preset(*row) for name, row in compression.PRESETS.items()},
+    "tokenizer": {name: Preset(*row) for name, row in tokenizer.PRESETS.items()},
+    "token-prior": {name: Preset(*row) for name, row in token_prior.PRESETS.items()},
 }
 
 
