@@ -19,6 +19,7 @@ from framefill.recipes import (
     nonisotropic,
     token_prior,
     tokenizer,
+    video_diffusion,
 )
 
 RECIPES: dict[str, type] = {
@@ -33,6 +34,7 @@ RECIPES: dict[str, type] = {
     "compression": compression.Compression,
     "tokenizer": tokenizer.Tokenizer,
     "token-prior": token_prior.TokenPrior,
+    "video-diffusion": video_diffusion.VideoDiffusion,
 }
 
 
@@ -57,6 +59,7 @@ PRESETS: dict[str, dict[str, Preset]] = {
     "compression": {name: Preset(*row) for name, row in compression.PRESETS.items()},
     "tokenizer": {name: Preset(*row) for name, row in tokenizer.PRESETS.items()},
     "token-prior": {name: Preset(*row) for name, row in token_prior.PRESETS.items()},
+    "video-diffusion": {name: Preset(*row) for name, row in video_diffusion.PRESETS.items()},
 }
 
 
