@@ -66,7 +66,9 @@ def _model(options: Options, guidance: float | None) -> Any:
     if guidance is not None and not hasattr(model, "guidance"):
         raise BadInput(f"{options.model} knows no guidance; leave --guidance away")
     if options.sampler and not samples:
-        raise BadInput(f"{options.model} draws tokens, which has no --sampler; leave it away")
+        raise BadInput(f"{options.model} draws without a --sampler; leave it away")
+    if options.calls and not samples and not hasattr(model, "calls"):
+        raise BadInput(f"{options.model} draws in as many steps as it was taught; leave --calls away")
     if samples:
         model = replace(model, sampler=sampler(options, model.sampler))
     elif options.calls:

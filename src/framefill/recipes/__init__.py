@@ -12,6 +12,7 @@ from framefill.recipes import (
     climate,
     compression,
     diffusion_autoencoder,
+    hierarchical,
     interpolation,
     latent_interpolation,
     latent_repair,
@@ -35,6 +36,7 @@ RECIPES: dict[str, type] = {
     "tokenizer": tokenizer.Tokenizer,
     "token-prior": token_prior.TokenPrior,
     "video-diffusion": video_diffusion.VideoDiffusion,
+    "hierarchical": hierarchical.Hierarchical,
 }
 
 
@@ -60,6 +62,7 @@ PRESETS: dict[str, dict[str, Preset]] = {
     "tokenizer": {name: Preset(*row) for name, row in tokenizer.PRESETS.items()},
     "token-prior": {name: Preset(*row) for name, row in token_prior.PRESETS.items()},
     "video-diffusion": {name: Preset(*row) for name, row in video_diffusion.PRESETS.items()},
+    "hierarchical": {name: Preset(*row) for name, row in hierarchical.PRESETS.items()},
 }
 
 
