@@ -273,6 +273,10 @@ def orderings(rows):
         elif ends[1][2] < ends[0][1]:
             verdict = "not reproduced" if number != "-" else "no"
         lines.append(f"| {number} | {kind} | {better} | {worse} | {verdict} |")
+    steps = [said["steps"] for found in rows.values() for said in found]
+    seeds = max(len(found) for found in rows.values())
+    said = f"All of it after {min(steps)} to {max(steps)} steps and with {seeds} seed(s): an ordering of models"
+    lines += ["", f"{said} that have hardly learnt says nothing about those that have."]
     return "\n".join(lines)
 
 

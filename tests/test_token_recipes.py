@@ -332,3 +332,19 @@ def test_classes_are_learnt_and_guidance_has_both_answers(tmp_path, masked, call
     assert (code, "no class 'blue'; this model has dark, bright" in err) == (2, True)
     code, _, err = call("generate", "-m", tmp_path / "prior", "--sampler", "ddim", "-o", tmp_path / "x.png")
     assert (code, "draws without a --sampler" in err) == (2, True)
+
+
+def test_a_model_of_clips_draws_whole_clips_on_a_sheet(tmp_path, call):
+    product = generator(pseudo="clips-4")
+    recipe = replace(PRIOR.after(to_fields(replace(SMALL, pseudo="clips-4"))))
+    product = replace(product, card=Card("token-prior", "tiny", to_fields(recipe)))
+    checkpoint.save(product, tmp_path / "m.safetensors")
+    code, _, err = call("generate", "-m", tmp_path / "m.safetensors", "-n", 3, "-o", tmp_path / "folder")
+    assert (code, "draws clips of 4 frames" in err) == (2, True)
+    code, _, err = call("generate", "-m", tmp_path / "m.safetensors", "-n", 3, "-o", tmp_path / "three.png")
+    assert code == 0, err
+    three = Image.open(tmp_path / "three.png")
+    call("generate", "-m", tmp_path / "m.safetensors", "-n", 6, "-o", tmp_path / "six.png")
+    assert Image.open(tmp_path / "six.png").height > 1.7 * three.height
+    with pytest.raises(BadInput, match="taught real clips"):
+        product.reconstruct(np.zeros((1, 8, 8, 1), np.uint8))

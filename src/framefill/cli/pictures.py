@@ -40,6 +40,9 @@ def generate(options: Options, *, label: str = "", guidance: float | None = None
         _say({f"would_write_{name}": place for name, place in result.items()}, options)
         return
     model = _model(options, guidance)
+    if model.card.fields.get("pseudo", "").startswith("clips-"):
+        _clips(model, options, folder, sheet)
+        return
     asked = {"label": _label(model, label)} if label else {}
     shown: list[Any] = []
     with ExitStack() as stack:
@@ -54,6 +57,19 @@ def generate(options: Options, *, label: str = "", guidance: float | None = None
     with replacing(sheet) as part:
         contact_sheet(_rows(shown)).save(part, format="png")
     _say(result | {"seed": options.seed, "model": options.model}, options)
+
+
+def _clips(model: Any, options: Options, folder: Path | None, sheet: Path) -> None:
+    """Whole clips from nothing, one below the other on a sheet; BadInput for a folder."""
+    from framefill.atomic import replacing
+    from framefill.video.sheet import contact_sheet
+
+    if folder is not None:
+        raise BadInput(f"{options.model} draws clips of {model.frames} frames; give -o a sheet, such as {folder}.png")
+    films = [film for batch in model.films(options.samples, seed=options.seed) for film in batch]
+    with replacing(sheet) as part:
+        contact_sheet([(str(i), film) for i, film in enumerate(films)]).save(part, format="png")
+    _say({"sheet": str(sheet), "seed": options.seed, "model": options.model}, options)
 
 
 def _model(options: Options, guidance: float | None) -> Any:
