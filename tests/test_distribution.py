@@ -9,6 +9,7 @@ from framefill.metrics.distribution import (
     bootstrap_band,
     frechet_distance,
     half_samples,
+    inception_score,
     precision_recall,
     too_small,
 )
@@ -199,3 +200,13 @@ def test_a_band_is_the_interval_place_by_place():
         bootstrap_band(lambda a, b: a.mean(axis=0), x, y[1:])
     with pytest.raises(BadInput, match="blocks of 0"):
         bootstrap_band(lambda a: a.mean(axis=0), x, block=0)
+
+
+def test_the_inception_score_is_the_number_of_kinds_that_are_told_apart():
+    assert inception_score(np.eye(10)) == pytest.approx(10)
+    assert inception_score(np.repeat(np.eye(10)[:4], 5, 0)) == pytest.approx(4)
+    assert inception_score(np.full((7, 10), 0.1)) == pytest.approx(1)
+    assert inception_score(np.array([[0.9, 0.1], [0.1, 0.9]])) == pytest.approx(2 * 0.9**0.9 * 0.1**0.1)
+    for wrong in (np.eye(3)[0], np.ones((4, 2)), np.zeros((0, 3)), np.array([[1.5, -0.5]])):
+        with pytest.raises(BadInput, match="with sum 1 per picture"):
+            inception_score(wrong)

@@ -250,7 +250,8 @@ def test_generate_writes_numbered_pictures_and_a_sheet(model, call, tmp_path):
 def test_generate_refuses_what_only_clips_have(model, call, tmp_path):
     for more, says in (
         (("--fps", "25"), "--fps says how to make a clip"), (("--keep", 1), "--keep says"),
-        (("--strength", 0.5), "--strength says"), (("-o", tmp_path / "x.mp4"), "without a suffix"),
+        (("--strength", 0.5), "--strength says"), (("-o", tmp_path / "x.mp4"), "or on one sheet"),
+        (("--guidance", 2), "knows no guidance"), (("--label", "cat"), "no class 'cat'; this model has none"),
         (("-n", 0), "--samples must be at least 1"),
     ):  # fmt: skip
         code, out, err = call("generate", "-m", model, "-o", tmp_path / "new", *more)

@@ -101,7 +101,7 @@ def test_perplexity_counts_the_codes_in_even_use():
     assert float(perplexity(torch.zeros(5))) == pytest.approx(1)
     book = filled()
     book.train()(book.codes(torch.arange(16).repeat(2).view(1, 4, 8)).detach())
-    assert book.notes() == {"perplexity": pytest.approx(16), "codes_in_use": 1.0}
+    assert book.notes() == {"perplexity": pytest.approx(16), "codes_in_use": 1.0, "codes_revived": 0}
 
 
 def test_a_new_codebook_is_filled_with_vectors_that_occur():

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from framefill import recipes
 from framefill.atomic import replacing
+from framefill.distributed import channels_last
 from framefill.errors import BadInput, CheckpointError, Failed
 from framefill.recipes.recipe import from_fields
 
@@ -161,8 +162,7 @@ def load(path: str | Path, *, device: str = "cpu") -> Any:
         model.load_state_dict({k: v.float() for k, v in tensors.items()})
     except (BadInput, RuntimeError) as error:
         raise CheckpointError(f"{place} does not fit its recipe {card.recipe}: {_reason(error)}") from error
-    model = model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-    return recipe.product(model, card=card, device=device)
+    return recipe.product(channels_last(model.eval().requires_grad_(False)), card=card, device=device)
 
 
 def save(product: Any, path: str | Path, *, half: bool = False) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from framefill.errors import BadInput, Failed
 
+M = TypeVar("M", bound=nn.Module)
 T = TypeVar("T")
 PATIENCE = 1800.0  # seconds to wait for another process that is alive but silent
 
@@ -147,6 +148,14 @@ def _lost(error: Exception) -> bool:
     return isinstance(error, torch.distributed.DistError) or any(word in str(error) for word in known)
 
 
+def channels_last(module: M) -> M:
+    """The module, its weights of four axes in channels-last order; torch refuses where others have five, of clips."""
+    for weight in module.parameters():
+        if weight.ndim == 4:
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+    return module
+
+
 def spread(module: nn.Module, ranks: Ranks, device: str, *, shard: bool) -> nn.Module:
     """`module` on `device`, such that backward leaves gradients that are means over all processes.
 
@@ -154,13 +163,13 @@ def spread(module: nn.Module, ranks: Ranks, device: str, *, shard: bool) -> nn.M
     element of a ModuleList at a time, so a model that does not fit one device may fit several.
     """
     if ranks.world == 1:
-        return module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return channels_last(module.to(device))
     if shard:
         return _sharded(module, device, ranks)
     # Without looking for unused parameters DDP would deal them to buckets anew after the first step of every start,
     # and three or more processes would add in another order than a run that was not interrupted.
     return nn.parallel.DistributedDataParallel(
-        module.to(device).to(memory_format=torch.channels_last),  # type: ignore[call-overload]
+        channels_last(module.to(device)),
         find_unused_parameters=True,
     )
 

@@ -148,10 +148,13 @@ def loaded(name: str, device: str, kind: type[P], of: str) -> P:
 
 def sampler(options: Options, default: Any) -> Any:
     """The way of drawing they name, with as many calls as they say; else as `default` does."""
+    from dataclasses import replace
+
     from framefill.diffusion import sample
 
     kinds = {"dpm": sample.DPMSolver, "ddim": sample.DDIM, "ddpm": sample.DDPM, "heun": sample.Heun}
     kind = kinds[options.sampler] if options.sampler else type(default)
     calls = options.calls or default.calls
     strength = default.strength if options.strength is None else options.strength
-    return kind((calls + 1) // 2 if kind is sample.Heun else calls, strength=strength)
+    steps = (calls + 1) // 2 if kind is sample.Heun else calls
+    return replace(default, steps=steps, strength=strength) if kind is type(default) else kind(steps, strength=strength)

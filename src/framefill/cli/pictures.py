@@ -1,15 +1,19 @@
-"""What `generate` does with a model of pictures: a folder of numbered PNGs, and a sheet of the first beside it."""
+"""What `generate` does with a model of pictures: a folder of numbered PNGs and a sheet of the first beside it, or where
+the result is called NAME.png, that sheet alone."""
 
 import json
+from contextlib import ExitStack
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from framefill.cli.options import Options, loaded, positive, product
+from framefill.cli.options import Options, positive, sampler
 from framefill.errors import BadInput
 
 ON_SHEET = 60
 FLOW = "mrcnf"
+RECIPES = ("nonisotropic", "token-prior", "video-diffusion", "hierarchical", FLOW)
 NEED_A_CLIP = ("keep", "strength", "codec", "fps")
 
 
@@ -17,11 +21,16 @@ def drawn_by(model: str) -> bool:
     """Whether a model draws pictures, not clips."""
     from framefill import checkpoint
 
-    return checkpoint.read_card(checkpoint.locate(model)).recipe in ("nonisotropic", FLOW)
+    return checkpoint.read_card(checkpoint.locate(model)).recipe in RECIPES
 
 
-def generate(options: Options, *, temperature: float | None = None) -> None:
-    """Draws `options.samples` pictures into the folder `options.output`, which is whole or not there."""
+def generate(
+    options: Options, *, label: str = "", guidance: float | None = None, temperature: float | None = None
+) -> None:
+    """Draws `options.samples` pictures into the folder `options.output`, which is whole or not there, or on a sheet.
+
+    `label` is the name or number of a class, `guidance` how much of it there is to be; `temperature` is of a flow.
+    """
     from framefill.atomic import replacing
     from framefill.cli.progress import bar
     from framefill.video.files import Writer
@@ -29,39 +38,32 @@ def generate(options: Options, *, temperature: float | None = None) -> None:
 
     positive(samples=options.samples)
     folder, sheet = _targets(options)
+    result = {"sheet": str(sheet)} if folder is None else {"pictures": str(folder), "sheet": str(sheet)}
     if options.dry_run:
-        _say({"would_write": str(folder), "sheet": str(sheet)}, options)
+        _say({f"would_write_{name}": place for name, place in result.items()}, options)
         return
-    model, how = _drawing(options, temperature)
+    model = _model(options, guidance)
+    if model.card.fields.get("pseudo", "").startswith("clips-"):
+        _clips(model, options, folder, sheet)
+        return
+    asked: dict[str, Any] = {"label": _label(model, label)} if label else {}
+    if temperature is not None:
+        if not flows(options.model):
+            raise BadInput(f"--temperature is for flows, and {options.model} is none; leave it away")
+        asked["temperature"] = temperature
     shown: list[Any] = []
-    with (
-        bar("drawing", options.samples, of="pictures", quiet=options.as_json) as each,
-        Writer(folder, Fraction(1), overwrite=options.overwrite) as writer,
-    ):
-        for batch in model.stream(options.samples, seed=options.seed, **how):
+    with ExitStack() as stack:
+        each = stack.enter_context(bar("drawing", options.samples, of="pictures", quiet=options.as_json))
+        writer = stack.enter_context(Writer(folder, Fraction(1), overwrite=options.overwrite)) if folder else None
+        for batch in model.stream(options.samples, seed=options.seed, **asked):
             for picture in batch:
-                writer.write(picture)
+                if writer:
+                    writer.write(picture)
                 each()
-            shown += list(batch[: ON_SHEET - len(shown)])
+            shown += list(batch[: (ON_SHEET if folder else options.samples) - len(shown)])
     with replacing(sheet) as part:
         contact_sheet(_rows(shown)).save(part, format="png")
-    _say({"pictures": str(folder), "sheet": str(sheet), "seed": options.seed, "model": options.model}, options)
-
-
-def _drawing(options: Options, temperature: float | None) -> tuple[Any, dict[str, float]]:
-    """The model, and what it is told besides number and seed."""
-    from framefill.video.images.flow_model import FlowModel
-    from framefill.video.images.model import ImageModel
-
-    if not flows(options.model):
-        if temperature is not None:
-            raise BadInput(f"--temperature is for flows, and {options.model} is none; leave it away")
-        return product(options, ImageModel, "pictures"), {}
-    if options.sampler or options.calls:
-        raise BadInput(f"--sampler and --calls are for diffusion; {options.model} is a flow, which takes --temperature")
-    return loaded(options.model, options.device, FlowModel, "pictures"), {
-        "temperature": 1.0 if temperature is None else temperature
-    }
+    _say(result | {"seed": options.seed, "model": options.model}, options)
 
 
 def flows(model: str) -> bool:
@@ -71,18 +73,64 @@ def flows(model: str) -> bool:
     return checkpoint.read_card(checkpoint.locate(model)).recipe == FLOW
 
 
-def _targets(options: Options) -> tuple[Path, Path]:
-    """The folder and the sheet; BadInput for a file, for what is there already, and for options of clips."""
+def _clips(model: Any, options: Options, folder: Path | None, sheet: Path) -> None:
+    """Whole clips from nothing, one below the other on a sheet; BadInput for a folder."""
+    from framefill.atomic import replacing
+    from framefill.video.sheet import contact_sheet
+
+    if folder is not None:
+        raise BadInput(f"{options.model} draws clips of {model.frames} frames; give -o a sheet, such as {folder}.png")
+    films = [film for batch in model.films(options.samples, seed=options.seed) for film in batch]
+    with replacing(sheet) as part:
+        contact_sheet([(str(i), film) for i, film in enumerate(films)]).save(part, format="png")
+    _say({"sheet": str(sheet), "seed": options.seed, "model": options.model}, options)
+
+
+def _model(options: Options, guidance: float | None) -> Any:
+    """The model they name, drawing as they say; BadInput for what it cannot be told."""
+    from framefill import checkpoint
+    from framefill.device import choose
+
+    model: Any = checkpoint.load(options.model, device=choose(options.device))
+    samples = hasattr(model, "sampler")
+    if guidance is not None and not hasattr(model, "guidance"):
+        raise BadInput(f"{options.model} knows no guidance; leave --guidance away")
+    if (options.sampler or options.calls) and flows(options.model):
+        raise BadInput(f"--sampler and --calls are for diffusion; {options.model} is a flow, which takes --temperature")
+    if options.sampler and not samples:
+        raise BadInput(f"{options.model} draws without a --sampler; leave it away")
+    if options.calls and not samples and not hasattr(model, "calls"):
+        raise BadInput(f"{options.model} draws in as many steps as it was taught; leave --calls away")
+    if samples:
+        model = replace(model, sampler=sampler(options, model.sampler))
+    elif options.calls:
+        model = replace(model, calls=options.calls)
+    return model if guidance is None else replace(model, guidance=guidance)
+
+
+def _label(model: Any, text: str) -> int:
+    """The number of the class that a user names; BadInput if there is none."""
+    names = [str(name) for name in model.card.about.get("classes", [])]
+    if text in names:
+        return names.index(text)
+    if text.isdecimal() and int(text) < len(names):
+        return int(text)
+    raise BadInput(f"there is no class {text!r}; this model has {', '.join(names) or 'none'}")
+
+
+def _targets(options: Options) -> tuple[Path | None, Path]:
+    """The folder, if any, and the sheet; BadInput for what is there already, and for options of clips."""
     for name in NEED_A_CLIP:
         if getattr(options, name) is not None:
             raise BadInput(f"--{name} says how to make a clip, and {options.model} makes pictures; leave it away")
     folder = options.output or Path("pictures")
-    if folder.suffix:
-        raise BadInput(f"pictures go to a folder of numbered PNGs; give -o a name without a suffix, not {folder}")
-    sheet = folder.with_name(f"{folder.name}-sheet.png")
+    alone = folder.suffix.lower() == ".png"
+    if folder.suffix and not alone:
+        raise BadInput(f"pictures go to a folder of numbered PNGs, or on one sheet NAME.png; {folder} is neither")
+    sheet = folder if alone else folder.with_name(f"{folder.name}-sheet.png")
     if sheet.exists() and not options.overwrite:
         raise BadInput(f"{sheet} is there already; choose another name, or add --overwrite")
-    return folder, sheet
+    return None if alone else folder, sheet
 
 
 def _rows(pictures: list[Any], across: int = 12) -> list[tuple[str, Any]]:

@@ -87,17 +87,28 @@ def complete(
     Drawn(options, "loop" if loop else "completed", work, words, lasting=not loop).job().run(clip)
 
 
-def generate(options: Common = DEFAULTS, *, frames: int = 10, temperature: float | None = None) -> None:
+def generate(
+    options: Common = DEFAULTS,
+    *,
+    frames: int = 10,
+    label: str = "",
+    guidance: float | None = None,
+    temperature: float | None = None,
+) -> None:
     """A clip from nothing, of 10 frames per second unless --fps says otherwise; pictures from a model of pictures.
 
     Args:
-        frames: How many frames to make.
+        frames: How many frames of a clip to make.
+        label: The class of the pictures, by name or number, where the model was taught classes.
+        guidance: How much of its class a picture is to have: 1 as it was taught, above that more.
         temperature: Of a flow: below 1 for safer pictures.
     """
     positive(frames=frames)
     if pictures.drawn_by(options.model):
-        pictures.generate(options, temperature=temperature)
+        pictures.generate(options, label=label, guidance=guidance, temperature=temperature)
         return
+    if label or guidance is not None:
+        raise BadInput(f"{options.model} makes clips and knows no classes; leave --label and --guidance away")
     if temperature is not None:
         raise BadInput(f"--temperature is for flows, and {options.model} is none; leave it away")
     fps = rate(options.fps) or Fraction(10)

@@ -82,6 +82,7 @@ class Counted(nn.Module):
             raise BadInput(f"patience {patience} must not be negative, and below {UNBORN:.0f}")
         self.patience = patience
         self.idle = nn.Parameter(torch.full((codes,), UNBORN), requires_grad=False)
+        self.revived = 0
         self.register_buffer("counts", torch.zeros(codes), persistent=False)
         self.counts: Tensor
 
@@ -91,9 +92,9 @@ class Counted(nn.Module):
         return len(self.idle)
 
     def notes(self) -> dict[str, float]:
-        """What is worth logging of the last batch: the codes' perplexity and the share in use since `patience`."""
+        """What is worth logging of the last batch: the codes' perplexity, share in use since `patience`, revived."""
         alive = float((self.idle <= max(self.patience, 1)).float().mean())
-        return {"perplexity": float(perplexity(self.counts)), "codes_in_use": alive}
+        return {"perplexity": float(perplexity(self.counts)), "codes_in_use": alive, "codes_revived": self.revived}
 
     def known(self, indices: Tensor) -> Tensor:
         """The same; BadInput for others than 0..K-1."""
@@ -175,6 +176,7 @@ class Quantiser(Counted):
         from_first(chosen)
         order = self.idle.argsort(descending=True, stable=True)
         dead = order[self.idle[order] > self.patience][: len(chosen)]
-        if len(dead) and bool(chosen.isfinite().all()):
+        self.revived = len(dead) * bool(chosen.isfinite().all())
+        if self.revived:
             self.codebook[dead] = chosen[: len(dead)].to(self.codebook.dtype)
             self.idle[dead] = 0

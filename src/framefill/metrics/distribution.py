@@ -54,6 +54,21 @@ def too_small(samples: int, dimension: int) -> str | None:
     return f"{start}: the Frechet distance is too large; compare it only with others from as many samples"
 
 
+def inception_score(shares: NDArray) -> float:
+    """exp of the mean KL(p(y | x) | p(y)) for a classifier's `shares` (N, classes) of pictures (Salimans et al. 2016).
+
+    From 1, where all pictures look alike to it, to the number of classes, where it is sure of each and sees all alike
+    often. Named by the classifier: only with Inception-v3 is it the Inception score. BadInput for what are no shares.
+    """
+    rows = np.asarray(shares, dtype=np.float64)
+    if rows.ndim != 2 or not len(rows) or not (rows >= 0).all() or not np.allclose(rows.sum(1), 1, atol=1e-3):
+        raise BadInput(f"shares are (N, classes), none negative, with sum 1 per picture, got shape {rows.shape}")
+    mean = rows.mean(0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        gains = np.where(rows > 0, rows * (np.log(rows) - np.log(mean)), 0)
+    return float(np.exp(gains.sum(1).mean()))
+
+
 @dataclass(frozen=True)
 class Manifolds:
     """Scores of `precision_recall`, each in [0, 1] but for density, whose mean for equal distributions is 1."""

@@ -13,6 +13,7 @@ from framefill.recipes import (
     compression,
     diffusion_autoencoder,
     distilled,
+    hierarchical,
     interpolation,
     latent_interpolation,
     latent_repair,
@@ -20,7 +21,10 @@ from framefill.recipes import (
     mrcnf,
     nonisotropic,
     ode_video,
+    token_prior,
+    tokenizer,
     video_compression,
+    video_diffusion,
 )
 
 RECIPES: dict[str, type] = {
@@ -37,6 +41,10 @@ RECIPES: dict[str, type] = {
     "mrcnf": mrcnf.MRCNF,
     "ode-video": ode_video.ODEVideo,
     "video-compression": video_compression.VideoCompression,
+    "tokenizer": tokenizer.Tokenizer,
+    "token-prior": token_prior.TokenPrior,
+    "video-diffusion": video_diffusion.VideoDiffusion,
+    "hierarchical": hierarchical.Hierarchical,
 }
 
 
@@ -63,6 +71,10 @@ PRESETS: dict[str, dict[str, Preset]] = {
     "mrcnf": {name: Preset(*row) for name, row in mrcnf.PRESETS.items()},
     "ode-video": {name: Preset(*row) for name, row in ode_video.PRESETS.items()},
     "video-compression": {name: Preset(*row) for name, row in video_compression.PRESETS.items()},
+    "tokenizer": {name: Preset(*row) for name, row in tokenizer.PRESETS.items()},
+    "token-prior": {name: Preset(*row) for name, row in token_prior.PRESETS.items()},
+    "video-diffusion": {name: Preset(*row) for name, row in video_diffusion.PRESETS.items()},
+    "hierarchical": {name: Preset(*row) for name, row in hierarchical.PRESETS.items()},
 }
 
 

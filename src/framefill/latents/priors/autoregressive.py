@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from framefill.arrays import Rng
-from framefill.errors import BadInput
 from framefill.latents.priors.choice import PLAIN, Choice
 from framefill.latents.priors.prior import UNDECIDED, TokenPrior, guided, likely
 from framefill.nets.tokens import CausalTokens, Grid
@@ -43,12 +42,12 @@ class Autoregressive(TokenPrior):
         guidance: float = 1.0,
         start: Tensor | None = None,
     ) -> Iterator[Tensor]:
-        """As in `TokenPrior`, row after row; `start` (B, n) are tokens that are known, the first n of the raster."""
+        """As in `TokenPrior`, row after row."""
         names, both = self.asked(shape, labels, rng, guidance), guidance != 1
         count, total = len(rng), shape[0] * shape[1] * shape[2]
         names = torch.cat([names, torch.full_like(names, self.classes)]) if both else names
         tokens = torch.full((count, total), UNDECIDED, device=names.device)
-        known = 0 if start is None else self._begun(tokens, start)
+        known = 0 if start is None else self.begun(tokens, start)
         memories, last = self.network.memories(shape), None
         for n in range(total):
             with torch.no_grad():
@@ -58,12 +57,3 @@ class Autoregressive(TokenPrior):
             last = tokens[:, n].repeat(2) if both else tokens[:, n]
             if (n + 1) % shape[2] == 0:
                 yield tokens.view(count, *shape).clone()
-
-    def _begun(self, tokens: Tensor, start: Tensor) -> int:
-        known = start.shape[-1]
-        if start.shape != (len(tokens), known) or known > tokens.shape[1] or start.is_floating_point():
-            raise BadInput(f"a start is whole numbers ({len(tokens)}, at most {tokens.shape[1]}), got {start.shape}")
-        if known and not 0 <= int(start.min()) <= int(start.max()) < self.vocabulary:
-            raise BadInput(f"a start has tokens below {self.vocabulary}, got {int(start.min())} to {int(start.max())}")
-        tokens[:, :known] = start
-        return known

@@ -73,11 +73,13 @@ class Masked(TokenPrior):
         guidance: float = 1.0,
         steps: int = STEPS,
         order: Order | None = None,
+        start: Tensor | None = None,
     ) -> Iterator[Tensor]:
         """As in `TokenPrior`, step after step; by default the most confident tokens are kept."""
         names, order = self.asked(shape, labels, rng, guidance), order or self.order()
-        counts = schedule(math.prod(shape), steps)
         tokens = torch.full((len(rng), math.prod(shape)), self.network.mask, device=names.device)
+        known = 0 if start is None else self.begun(tokens, start)
+        counts = schedule(math.prod(shape) - known, steps)
         for k, count in enumerate(counts, 1):
             open_ = tokens == self.network.mask
             with torch.no_grad():

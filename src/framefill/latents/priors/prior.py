@@ -56,12 +56,30 @@ class TokenPrior(nn.Module, ABC):
 
     @abstractmethod
     def sample(
-        self, shape: Grid, labels: Tensor | None, rng: Rng, *, choice: Choice = PLAIN, guidance: float = 1.0
+        self,
+        shape: Grid,
+        labels: Tensor | None,
+        rng: Rng,
+        *,
+        choice: Choice = PLAIN,
+        guidance: float = 1.0,
+        start: Tensor | None = None,
     ) -> Iterator[Tensor]:
         """Tokens (B, *shape) as they come into being, UNDECIDED where they are not yet; the last are complete.
 
-        One sample per stream of `rng`; `shape` is the grid, or as many rows and columns and fewer times.
+        One sample per stream of `rng`; `shape` is the grid, or as many rows and columns and fewer times. `start` (B, n)
+        are tokens that are known, the first n of the raster.
         """
+
+    def begun(self, tokens: Tensor, start: Tensor) -> int:
+        """Writes a `start` into `tokens` (B, N), which has more; its length. BadInput for what cannot be one."""
+        known = start.shape[-1]
+        if start.shape != (len(tokens), known) or known >= tokens.shape[1] or start.is_floating_point():
+            raise BadInput(f"a start is whole numbers ({len(tokens)}, less than {tokens.shape[1]}), got {start.shape}")
+        if known and not 0 <= int(start.min()) <= int(start.max()) < self.vocabulary:
+            raise BadInput(f"a start has tokens below {self.vocabulary}, got {int(start.min())} to {int(start.max())}")
+        tokens[:, :known] = start
+        return known
 
     def checked(self, tokens: Tensor) -> None:
         """BadInput unless `tokens` are such that this prior may learn them."""

@@ -114,6 +114,11 @@ def shortest_side(data: Path | str, *, most: int = 200) -> int:
     return min(sides)
 
 
+def listed(data: Path | str, split: str) -> list[str]:
+    """The paths within `data` of the pictures of a split, as an album has them; MediaError as there."""
+    return _split(_names(Path(data), lambda *_: None))[split]
+
+
 def _names(path: Path, tell: Tell) -> list[str]:
     """The paths of all pictures under a folder or in a .zip, relative to it, sorted; MediaError if there are none."""
     if path.is_dir():

@@ -1,5 +1,12 @@
-"""The pseudo-videos of paper 000, by name; levels of images are in [-1, 1]."""
+"""The pseudo-videos of paper 000, by name; levels of images are in [-1, 1].
 
+A name is KIND-FRAMES, of any number of frames; the paper's own are in a table.
+"""
+
+from collections.abc import Callable
+
+from framefill.errors import BadInput
+from framefill.video.pseudo.blocks import Blocks
 from framefill.video.pseudo.blur import Blur
 from framefill.video.pseudo.heat import HeatEquation
 from framefill.video.pseudo.kind import PseudoVideo, Still, high_order
@@ -18,3 +25,31 @@ PAPER: dict[str, PseudoVideo] = {
     "high-order-blur-8": Blur(8, history=high_order),
     "heat-18": Noisy(HeatEquation(18), 0.02),  # section 2.2; their 0.01 is for levels in [0, 1]
 }
+
+LONG = 18  # frames from which on a blur grows as slowly as the paper's of 18
+
+
+def _blur(frames: int) -> Blur:
+    return Blur(frames, rate=0.05 if frames < LONG else 0.01)
+
+
+KINDS: dict[str, Callable[[int], PseudoVideo]] = {
+    "blur": _blur,
+    "first-order": Noise,
+    "high-order": lambda frames: Noise(frames, history=high_order),
+    "high-order-blur": lambda frames: Blur(frames, history=high_order),
+    "heat": lambda frames: Noisy(HeatEquation(frames), 0.02),
+    "blocks": Blocks,
+}
+
+
+def named(name: str) -> PseudoVideo:
+    """The pseudo-video `name`, such as blur-8, or still; BadInput for an unknown one."""
+    kind, _, frames = name.rpartition("-")
+    if name in PAPER:
+        return PAPER[name]
+    if kind not in KINDS or not frames.isdecimal() or len(frames) > 3:
+        raise BadInput(
+            f"unknown pseudo-video {name!r}; write still, or KIND-FRAMES such as blur-8 with one of {', '.join(KINDS)}"
+        )
+    return KINDS[kind](int(frames))

@@ -1,0 +1,201 @@
+"""Hierarchical autoencoders, their states given by the heat equation or learned (paper 000, section 2.2; facts 2.4).
+
+      q(x_t | x_0) = N(m_t(x_0), s_t^2),  t = 1..T           p(x_{t-1} | x_t) = N(x_t + f(x_t, t), d_t^2)
+
+      -log p(x_0) <= -log p(x_0 | x_1) + sum_t KL(q(x_{t-1} | x_0) | p(x_{t-1} | x_t)) + KL(q(x_T | x_0) | p(x_T))
+
+Given the image its states are independent, so a term needs two of them. `Heat` has m_t = what is left of the image at
+time t and s = 0.01 of its range; `Learned` says both with a network, from the same decoder's point of view the only
+difference. A picture is drawn from the top, without noise in the last step.
+
+Paper: what is corrected. The level T is trained too (the published program of Rissanen et al. never does, but starts
+there); steps are drawn with d = 1.25 s; the top of `Heat` is not N(0, 1) but what training images look like so blurred.
+They have then but a few numbers left, so a Gaussian of those stands for the images, which need not travel along.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from framefill.arrays import Rng, derive, expand
+from framefill.errors import BadInput
+from framefill.latents.together import follow
+from framefill.video.clip import levels
+from framefill.video.pseudo.heat import HeatEquation, cosines
+
+Pictures = NDArray[np.uint8]
+"""uint8 (N, H, W, C)."""
+
+LEFT = 4  # cosines along an axis that blurred images still have
+SMALL = 1e-8
+
+
+class States(nn.Module, ABC):
+    """q(x_t | x_0) and p(x_T), for pictures (B, C, H, W) in [-1, 1]."""
+
+    @abstractmethod
+    def moments(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log standard deviation of x_t for t (B,) in 1..T, both like x."""
+
+    @abstractmethod
+    def top(self, rng: Rng, like: Tensor) -> Tensor:
+        """Draws of x_T, (B, C, H, W) like `like`."""
+
+    def surprise(self, x: Tensor) -> Tensor:
+        """KL(q(x_T | x_0) | p(x_T)) per number, (B,); 0 where nothing in it can be learned."""
+        return x.new_zeros(len(x))
+
+
+class Heat(States):
+    """The states of an image that cools, from `least` to `most` pixels of blur, and noise of `sigma` on them."""
+
+    def __init__(self, steps: int, shape: tuple[int, int, int], *, least: float, most: float, sigma: float):
+        super().__init__()
+        C, H, W = shape
+        kept = HeatEquation(steps + 1, least, most).attenuation(H, W).flip(0)
+        self.register_buffer("kept", kept.float(), persistent=False)
+        self.kept: Tensor
+        self.sigma, self.left = sigma, (min(LEFT, H), min(LEFT, W))
+        numbers = C * self.left[0] * self.left[1]
+        self.mean = nn.Parameter(torch.zeros(numbers), requires_grad=False)
+        self.square = nn.Parameter(torch.eye(numbers), requires_grad=False)
+
+    def moments(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """As in `States`."""
+        rows, columns = (cosines(n).to(x) for n in x.shape[-2:])
+        spectrum = rows @ x @ columns.T
+        if self.training:
+            self._learn(spectrum)
+        cooled = rows.T @ (spectrum * self.kept.to(x)[t][:, None]) @ columns
+        return cooled, torch.full_like(x, math.log(self.sigma))
+
+    @torch.no_grad()
+    def _learn(self, spectrum: Tensor) -> None:
+        found = (spectrum * self.kept[-1].to(spectrum))[..., : self.left[0], : self.left[1]].flatten(1).float()
+        follow(self.mean, found.mean(0))
+        follow(self.square, found.T @ found / len(found))
+
+    def top(self, rng: Rng, like: Tensor) -> Tensor:
+        """As in `States`: Gaussian in the few cosines that are left, and noise."""
+        spread = (self.square - torch.outer(self.mean, self.mean)).double()
+        values, vectors = torch.linalg.eigh(spread)
+        root = vectors * values.clamp(min=0).sqrt()
+        drawn = (self.mean + (rng.normal((len(self.mean),), like).double() @ root.T).float()).to(like)
+        spectrum = torch.zeros_like(like)
+        spectrum[..., : self.left[0], : self.left[1]] = drawn.view(len(like), -1, *self.left)
+        rows, columns = (cosines(n).to(like) for n in like.shape[-2:])
+        return rows.T @ spectrum @ columns + self.sigma * rng.normal(like.shape[1:], like).to(like)
+
+
+class Learned(States):
+    """States that `network`, (B, C, H, W) and a label to (B, 2 C, H, W), tells; the top is N(0, 1)."""
+
+    def __init__(self, network: nn.Module, steps: int):
+        super().__init__()
+        self.network, self.steps = network, steps
+
+    def moments(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """As in `States`."""
+        shift, log_spread = self.network(x, label(t, self.steps)).float().chunk(2, 1)
+        return x + shift, log_spread - 1
+
+    def top(self, rng: Rng, like: Tensor) -> Tensor:
+        """As in `States`."""
+        return rng.normal(like.shape[1:], like).to(like)
+
+    def surprise(self, x: Tensor) -> Tensor:
+        """As in `States`."""
+        mean, log_spread = self.moments(x, torch.full((len(x),), self.steps, device=x.device))
+        return divergence(mean, log_spread, torch.zeros_like(mean), torch.zeros_like(mean)).mean((1, 2, 3))
+
+
+def label(t: Tensor, steps: int) -> Tensor:
+    """The level as networks are told it, in (0, 1000]."""
+    return 1000 * t.float() / steps
+
+
+def divergence(mean: Tensor, log_spread: Tensor, other: Tensor, other_log_spread: Tensor) -> Tensor:
+    """KL(N(mean, spread^2) | N(other, other_spread^2)), number by number."""
+    ratio = 2 * (log_spread - other_log_spread)
+    return (ratio.exp() - 1 - ratio + ((mean - other) / other_log_spread.exp()).square()) / 2
+
+
+class Hierarchy(nn.Module):
+    """`states` and the decoder `network`, (B, C, H, W) and a label to the same: T = `steps` levels over a picture.
+
+    `spread` is d_t to begin with; it is learned where the states are.
+    """
+
+    def __init__(self, network: nn.Module, states: States, steps: int, *, spread: float):
+        super().__init__()
+        if steps < 1 or not spread > 0:
+            raise BadInput(f"a hierarchy of {steps} levels with a spread of {spread}; give positive numbers")
+        self.network, self.states, self.steps = network, states, steps
+        start = torch.full((steps + 1,), math.log(spread))
+        self.log_spread = nn.Parameter(start, requires_grad=isinstance(states, Learned))
+
+    def below(self, x: Tensor, t: Tensor) -> Tensor:
+        """The mean of x_{t-1} given x_t."""
+        return x + self.network(x, label(t, self.steps)).to(x.dtype)
+
+    def loss(self, x: Tensor, rng: Rng) -> Tensor:
+        """The bound on -log p(x), in nats per number, by one of its terms drawn at random: (B,)."""
+        t = 1 + rng.integers(self.steps).to(x.device)
+        return self.steps * self.term(x, t, rng) + self.states.surprise(x)
+
+    def term(self, x: Tensor, t: Tensor, rng: Rng) -> Tensor:
+        """The term of levels t (B,), 1 for the picture itself."""
+        mean, log_spread = self.states.moments(x, t)
+        above = mean + log_spread.exp() * rng.normal(x.shape[1:], x)
+        made, log_d = self.below(above, t), expand(self.log_spread[t], x)
+        wanted, log_wanted = self.states.moments(x, (t - 1).clamp(min=1))
+        between = divergence(wanted, log_wanted, made, log_d)
+        told = ((x - made) / log_d.exp()).square() / 2 + log_d + math.log(2 * math.pi) / 2
+        return torch.where(expand(t == 1, x), told, between).mean((1, 2, 3))
+
+    @torch.no_grad()
+    def sample(self, like: Tensor, rng: Rng) -> Iterator[Tensor]:
+        """x_T, x_{T-1}, .., x_0, each like `like` (B, C, H, W)."""
+        x = self.states.top(rng, like)
+        yield x
+        for level in range(self.steps, 0, -1):
+            x = self.below(x, torch.full((len(x),), level, device=x.device))
+            if level > 1:
+                x = x + self.log_spread[level].exp() * rng.normal(like.shape[1:], like)
+            yield x
+
+
+@dataclass(frozen=True)
+class HierarchyModel:
+    """A trained hierarchy of pictures and its verbs. Same seed, same pictures: alone or among many."""
+
+    model: Hierarchy
+    channels: int
+    height: int
+    width: int
+    device: str = "cpu"
+    card: Any = None
+
+    def generate(self, count: int = 1, *, seed: int = 0, batch: int = 64) -> Pictures:
+        """`count` pictures (count, H, W, C) from nothing."""
+        return np.concatenate(list(self.stream(count, seed=seed, batch=batch)))
+
+    def stream(self, count: int, *, seed: int = 0, batch: int = 64) -> Iterator[Pictures]:
+        """The same, `batch` after batch (n, H, W, C)."""
+        yield from (films[:, -1] for films in self.films(count, seed=seed, batch=batch))
+
+    def films(self, count: int, *, seed: int = 0, batch: int = 64) -> Iterator[NDArray[np.uint8]]:
+        """All levels on the way down, `batch` after batch (n, T + 1, H, W, C)."""
+        if count < 1 or batch < 1:
+            raise BadInput(f"{count} pictures, {batch} at a time; give at least 1 of each")
+        for start in range(0, count, batch):
+            rng = Rng([derive(seed, i) for i in range(start, min(start + batch, count))])
+            like = torch.empty(len(rng), self.channels, self.height, self.width, device=self.device)
+            yield np.stack([levels(x.clamp(-1, 1)) for x in self.model.sample(like, rng)], 1)
