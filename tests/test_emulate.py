@@ -140,6 +140,7 @@ def test_copies_of_training_fields_are_found_under_other_dates(call, model, tmp_
     assert "the test holds fields that training has too" in said
 
 
+@pytest.mark.slow
 def test_recalibration_is_learned_in_the_years_of_training(call, model):
     words = ("evaluate", model, SHIPPED, "-o", "out", "--samples", 3, "--every", 3, "--leads", 1, "--recalibrate")
     code, out, error = call(*words, "--json")

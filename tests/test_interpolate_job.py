@@ -244,6 +244,7 @@ def test_a_preview_is_the_beginning_under_its_own_name(call, tmp_path):
     )
 
 
+@SLOW
 def test_small_pictures_for_people(call, tmp_path):
     np.save(tmp_path / "a.npy", scene(3, 700, 1300))
     made(call, tmp_path / "a.npy", "-o", tmp_path / "b.npy")

@@ -80,8 +80,8 @@ def kills(recipe, tmp_path: Path, count: int) -> None:
         run += 1
 
 
-def test_twelve_kills(tiny, tmp_path):
-    kills(tiny, tmp_path, 12)
+def test_six_kills(tiny, tmp_path):
+    kills(tiny, tmp_path, 6)
 
 
 @pytest.mark.slow

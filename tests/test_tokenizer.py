@@ -290,7 +290,7 @@ def test_use_of_given_codes_is_counted():
     lattice = LookupFree(3, patience=2).train()
     all_of_them = lattice.codes(torch.arange(8).view(1, 2, 4))
     lattice(all_of_them)
-    assert lattice.notes() == {"perplexity": pytest.approx(8), "codes_in_use": 1.0}
+    assert lattice.notes() == {"perplexity": pytest.approx(8), "codes_in_use": 1.0, "codes_revived": 0}
     for _ in range(3):
         lattice(all_of_them[..., :1, :2])
     assert lattice.notes()["codes_in_use"] == 0.25

@@ -110,6 +110,7 @@ def test_departures_and_amounts_have_their_own_colours(found):
     assert all(axis.get_ylim()[0] == 0 for axis in fans(wet).axes if axis.get_visible())
 
 
+@pytest.mark.slow
 def test_a_globe_and_a_calm_field_are_drawn(tmp_path):
     h = gaussian(np.random.default_rng(2), starts=3, leads=(1, 2), grid=GLOBE, time_unit="hours")
     still = replace(h, happened=np.ones_like(h.happened), made={"model": np.ones_like(h.made["model"])})

@@ -152,7 +152,7 @@ def channels_last(module: M) -> M:
     """The module, its weights of four axes in channels-last order; torch refuses where others have five, of clips."""
     for weight in module.parameters():
         if weight.ndim == 4:
-            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+            weight.data = weight.data.to(memory_format=torch.channels_last)  # strides too, of 1x1 kernels
     return module
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -87,6 +88,7 @@ def find(name: str, preset: str) -> Preset:
     return PRESETS[name][preset]
 
 
+@lru_cache(256)
 def parameters(recipe: Any) -> int:
     """The number of trainable parameters, counted without allocating them."""
     with torch.device("meta"):
