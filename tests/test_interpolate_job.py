@@ -212,7 +212,12 @@ def test_cuts_are_found_saved_read_and_held(call, tmp_path):
     assert (frames[23] == given[11]).all()
     made(call, path, "--cuts", listed, "-o", tmp_path / "c.npy")
     assert (np.load(tmp_path / "c.npy") == frames).all()
-    blended = made(call, path, "--cuts", listed, "--at-cuts", "blend", "-o", tmp_path / "d.npy")
+
+
+@SLOW
+def test_cuts_are_blended_or_passed_over_when_asked(call, tmp_path):
+    path, given = shots(tmp_path / "a.mp4"), array(tmp_path / "a.mp4")
+    blended = made(call, path, "--at-cuts", "blend", "-o", tmp_path / "d.npy")
     assert blended["cuts"] == 1
     half = (given[11].astype(int) + given[12]) / 2
     assert np.abs(np.load(tmp_path / "d.npy")[23] - half).max() <= 0.5

@@ -40,6 +40,7 @@ def report(found, tmp_path_factory):
     return write_report(h, v, tmp_path_factory.mktemp("report") / "out", card={"model": "a & b", "seed": 3})
 
 
+@pytest.mark.slow
 def test_all_pictures_are_written_and_equal_data_give_equal_files(found, report, tmp_path):
     h, v = found
     names = {"report.html", "result.json", "table.txt", *(f"{name}.png" for name in NAMES)}
