@@ -210,7 +210,8 @@ def _tags(image: Image.Image) -> bytes:
 def write(picture: Picture, path: Path) -> None:
     """Writes the format that the suffix names, atomically, with EXIF and ICC.
 
-    PNG and TIFF keep 16 bits, others take 8, rounded. JPEG and AVIF are written finely, GIF keeps 256 colours, the others lose nothing.
+    PNG and TIFF keep 16 bits, others take 8, rounded. JPEG and AVIF are written finely, GIF keeps 256 colours, the
+    others lose nothing.
     NotWritten where the format is unknown or does not take the picture.
     """
     data = encode(picture, path.suffix)
