@@ -7,6 +7,7 @@ layers, from coarse to fine, each one message: a decoder that has lost the fine 
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,7 +55,13 @@ class EntropyModel(nn.Module, ABC):
 
     @abstractmethod
     def steps(self, size: tuple[int, int]) -> Iterable[Step]:
-        """The steps of a latent of size (h, w), in order; together every symbol once."""
+        """The steps of a latent of size (h, w), in order; together every symbol once, in messages 0..`layers` - 1."""
+
+    def joined(self) -> "EntropyModel":
+        """These laws and tensors with one message for all: shorter, and nothing can be seen before it is there."""
+        one = copy(self)
+        one.layers = 1
+        return one
 
     @abstractmethod
     def law(self, step: Step, symbols: Tensor, settings: Tensor | None = None) -> tuple[Tensor, Tensor]:
