@@ -58,7 +58,7 @@ class EntropyModel(nn.Module, ABC):
         """The steps of a latent of size (h, w), in order; together every symbol once, in messages 0..`layers` - 1."""
 
     def joined(self) -> "EntropyModel":
-        """These laws and tensors with one message for all: shorter, and nothing can be seen before it is there."""
+        """These laws and tensors with one message for all: less format, and nothing to see before all is there."""
         one = copy(self)
         one.layers = 1
         return one
