@@ -21,8 +21,8 @@ from framefill.arrays import Rng
 from framefill.codec.context import Contextual
 from framefill.codec.diffusion import DiffusionAutoencoder as Model
 from framefill.codec.diffusion import Lesson, Told, level
+from framefill.codec.diffusion_coder import DiffusionCoder
 from framefill.codec.encoder import LatentEncoder, Lite0Features, V2Features, pretrained_lite0, pretrained_v2
-from framefill.codec.painter import DiffusionCoder
 from framefill.codec.quantise import Codebook, FiniteScalar, LatentQuantiser, LookupFree, Uniform
 from framefill.codec.times import Times
 from framefill.diffusion.denoiser import Denoiser
