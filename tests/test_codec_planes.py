@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import second_planes
-from framefill.codec import lattice, laws, residues
+from framefill.codec import laws, order, residues
 from framefill.codec.coder import Decoder, Encoder
 from framefill.codec.header import Limits, varint
 from framefill.codec.planes import Axis, decode_planes, encode_planes
@@ -112,21 +112,21 @@ def test_channels_and_times_that_follow_each_other_help():
 def test_every_position_is_coded_once_after_what_it_looks_at():
     for height, width in ((1, 1), (1, 9), (7, 1), (2, 2), (33, 47), (64, 64)):
         seen = np.zeros((1, height, width), int)
-        lattice.seeds(seen)[...] += 1
-        for own in lattice.passes(height, width):
+        order.seeds(seen)[...] += 1
+        for own in order.passes(height, width):
             if min(height, width) > 4 * own.stride:
-                window = [*lattice.around(seen.astype(float), own)]
+                window = [*order.around(seen.astype(float), own)]
                 assert all(known.min() == 1 for known in window[:-1])
                 assert window[-1].max() == 0
-            lattice.sites(seen, own)[...] += 1
+            order.sites(seen, own)[...] += 1
         assert np.all(seen == 1)
 
 
-@pytest.mark.parametrize("order", [lattice.channels, lattice.times])
-def test_every_slice_is_coded_once_after_those_it_sees(order):
+@pytest.mark.parametrize("batches", [order.channels, order.times])
+def test_every_slice_is_coded_once_after_those_it_sees(batches):
     for count in (1, 2, 3, 4, 7, 31, 32, 33):
         known: set[int] = set()
-        for batch in order(count):
+        for batch in batches(count):
             assert {*batch.seen.ravel().tolist()} <= known
             assert not known & {*batch.slices.tolist()}
             known |= {*batch.slices.tolist()}

@@ -10,7 +10,7 @@ import framefill
 from framefill import checkpoint, recipes
 from framefill.arrays import Rng
 from framefill.checkpoint import Card
-from framefill.codec.painter import Coded
+from framefill.codec.diffusion_coder import Coded
 from framefill.diffusion.sample import DDPM, DPMSolver
 from framefill.diffusion.weight import constant
 from framefill.errors import BadInput, MediaError

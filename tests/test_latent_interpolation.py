@@ -292,7 +292,7 @@ def test_the_command_line_takes_the_run_to_begin_from(call, tmp_path):
     assert json.loads(text)["parameters"] == recipes.parameters(SMALL.after(to_fields(CODER)))
     code, _, err = call("train", "latent-repair", tmp_path, "-o", tmp_path / "run", "--from", coder, "--dry-run")
     assert code == 2
-    assert "give one of latent-repair with --from" in err
+    assert "give one of the recipe latent-repair with --from" in err
 
 
 def test_presets_travel():

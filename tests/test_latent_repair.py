@@ -21,7 +21,7 @@ from framefill.errors import BadInput
 from framefill.latents.distance import means
 from framefill.latents.repairer import LatentRepairer, Repairer, Seen
 from framefill.latents.together import follow
-from framefill.nets.views import Painter, Reader, prior
+from framefill.nets.views import Reader, ViewPainter, prior
 from framefill.recipes.latent_repair import PRESETS, TINY, LatentRepair
 from framefill.recipes.recipe import from_fields, to_fields
 from framefill.training import train
@@ -128,7 +128,7 @@ def test_the_order_of_views_does_not_matter_and_their_number_is_free():
 
 
 def test_shares_sum_to_one_and_the_shift_moves_the_view():
-    painter = Painter(2, (4, 6, 8), 1)
+    painter = ViewPainter(2, (4, 6, 8), 1)
     views = torch.zeros(1, 2, 5, 16, 16)
     views[:, :, 3], views[:, :, 4] = 1.0, 0.5
     views[:, 0, :3] = torch.arange(16.0) / 16  # a ramp from left to right
@@ -143,7 +143,7 @@ def test_shares_sum_to_one_and_the_shift_moves_the_view():
 
 
 def test_sharpness_is_given_back():
-    painter = Painter(2, (4, 6, 8), 1)
+    painter = ViewPainter(2, (4, 6, 8), 1)
     seen = torch.zeros(1, 1, 5, 16, 16)
     seen[:, :, 3], seen[:, :, 4] = 1.0, 0.5
     seen[..., 8:] += torch.tensor([1.0, 1, 1, 0, 0])[:, None, None]  # an edge

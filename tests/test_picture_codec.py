@@ -12,7 +12,8 @@ from framefill.codec import alpha, counter, residual
 from framefill.codec.container import Extra, pack, truncated, unpack
 from framefill.codec.cut import PART
 from framefill.codec.header import Colour, Depth, Header, Kind, Limits, Sampler
-from framefill.codec.picture_codec import PartLost, PictureCodec, fingerprints
+from framefill.codec.learned import fingerprints
+from framefill.codec.picture_codec import PartLost, PictureCodec
 from framefill.codec.pictures import Picture
 from framefill.errors import BadInput, CodecError
 

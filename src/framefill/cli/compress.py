@@ -1,4 +1,4 @@
-"""The verbs that make files smaller: compress, decompress, and what `info` says of the files they make."""
+"""The verbs that make files smaller: compress, and decompress for the way back."""
 
 import io
 import json
@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from framefill.cli import datasets
+from framefill.cli.compressed import holds_film
 from framefill.cli.files import Going, Task, run
 from framefill.errors import BadInput
 
 if TYPE_CHECKING:
     from framefill import films
-    from framefill.codec.header import Header, Limits
+    from framefill.codec.header import Limits
     from framefill.codec.picture_codec import PictureCodec
     from framefill.codec.pictures import Picture
 
@@ -174,7 +175,7 @@ def decompress(
     codec = _codec(model, device)
 
     def work(task: Task) -> dict[str, Any]:
-        if task.source and _holds_film(task.source):
+        if task.source and holds_film(task.source):
             return _shown(task, codec, {"steps": steps, "seed": seed, "limits": _limits(to)}, suffix, invented)
         data = task.read()
         with _warned(task) as lost:
@@ -186,7 +187,7 @@ def decompress(
         return {"pixels": f"{width}x{height}"} | ({"lost": "; ".join(lost)} if lost else {})
 
     def ending(path: Path | None) -> str:
-        return suffix or (FILM if path and _holds_film(path) else PICTURE)
+        return suffix or (FILM if path and holds_film(path) else PICTURE)
 
     run(source, to, work, suffix=ending, takes=(SUFFIX,))
 
@@ -205,16 +206,6 @@ def _shown(
     told = {"frames": done.frames, "pixels": f"{done.width}x{done.height}"}
     missing = [*lost, *done.left]
     return told | ({"lost": "; ".join(missing)} if missing else {})
-
-
-def _holds_film(path: Path) -> bool:
-    from framefill import films
-
-    try:
-        with path.open("rb") as file:
-            return films.holds_film(file.read(4))
-    except OSError:
-        return False
 
 
 def _films() -> set[str]:
@@ -283,90 +274,3 @@ def size_of(text: str) -> int:
     if not 1 <= value < 2**50:
         raise BadInput(f"--size is at least 1 byte, got {text}")
     return int(value)
-
-
-def is_ours(path: Path) -> bool:
-    """Whether a file begins as compressed files do."""
-    from framefill.codec.header import MAGIC
-
-    try:
-        with path.open("rb") as file:
-            return file.read(len(MAGIC)) == MAGIC
-    except OSError:
-        return False
-
-
-def tell(path: Path, *, as_json: bool) -> None:
-    """Prints what a compressed file says of itself, and how much of it is sound."""
-    about = _described_film(path) if _holds_film(path) else described(path.read_bytes())
-    print(json.dumps(about) if as_json else "\n".join(f"{key:12s} {value}" for key, value in about.items()))
-
-
-def described(data: bytes) -> dict[str, Any]:
-    """What a compressed file is."""
-    from framefill.codec.container import ExtraKind, unpack
-    from framefill.codec.header import Limits
-
-    contents = unpack(data, limits=Limits(2**62, 2**62, 2**62, 2**126))
-    header = contents.header
-    names = {int(kind): kind.name for kind in ExtraKind}
-    extras = [f"{names.get(extra.kind, extra.kind)} {len(extra.data)}" for extra in contents.extras]
-    return {
-        "kind": header.kind.name.lower(),
-        "size": f"{header.width}x{header.height}",
-        "depth": header.depth.name.lower(),
-        "colour": header.colour.name,
-        "bytes": len(data),
-        "bits a pixel": round(8 * len(data) / (header.width * header.height * header.pictures), 4),
-        "model": header.fingerprint.hex(),
-        "decode": _decode(header),
-        "parts": f"{contents.parts} of {header.layers} layers",
-        "layers": ", ".join(f"{size} bytes" for size in _layers(contents)),
-        "extras": ", ".join(extras) or "none",
-        "lost": f"chunks {', '.join(map(str, contents.lost))}" if contents.lost else "nothing",
-    }
-
-
-def _described_film(path: Path) -> dict[str, Any]:
-    from framefill import films
-    from framefill.codec.container import ExtraKind
-    from framefill.codec.header import Limits
-    from framefill.codec.stream import opened
-
-    with films.mapped(path) as data:
-        file = opened(data, Limits(2**62, 2**62, 2**62, 2**126))
-        header, size = file.header, len(data)
-        lost = [index for index in range(file.chunks) if file.chunk(index) is None]
-        sizes = [length for _, length in file.layout.extras]
-        names = {int(kind): kind.name for kind in ExtraKind}
-        extras = [f"{names.get(kind, kind)} {n}" for (kind, _), n in zip(file.layout.extras, sizes, strict=True)]
-    seconds = header.pictures * header.rate[1] / max(header.rate[0], 1)
-    return {
-        "kind": "video",
-        "size": f"{header.width}x{header.height}",
-        "frames": header.pictures,
-        "rate": f"{header.rate[0] / header.rate[1]:.3f} a second",
-        "depth": header.depth.name.lower(),
-        "colour": header.colour.name,
-        "bytes": size,
-        "bits a pixel": round(8 * size / (header.width * header.height * header.pictures), 4),
-        "kbit a second": round(8 * (size - sum(sizes)) / 1000 / seconds, 1) if seconds else 0,
-        "model": header.fingerprint.hex(),
-        "decode": _decode(header),
-        "groups": f"{file.chunks} of 8 frames",
-        "extras": ", ".join(extras) or "none",
-        "lost": f"groups {', '.join(map(str, lost))}" if lost else "nothing",
-    }
-
-
-def _decode(header: "Header") -> str:
-    from framefill.codec.header import Sampler
-
-    return "faithful" if header.sampler == Sampler.MEAN else f"{header.steps} steps, seed {header.seed}"
-
-
-def _layers(contents: Any) -> list[int]:
-    return [
-        sum(len(contents.part(part)[layer] or b"") for part in range(contents.parts))
-        for layer in range(contents.header.layers)
-    ]

@@ -22,10 +22,10 @@ def info(
             lists the shipped ones.
         as_json: Print one JSON object.
     """
-    from framefill.cli import compress
+    from framefill.cli import compressed
 
-    if model and compress.is_ours(Path(model)):
-        compress.tell(Path(model), as_json=as_json)
+    if model and compressed.is_ours(Path(model)):
+        compressed.tell(Path(model), as_json=as_json)
         return
     from framefill import checkpoint
 

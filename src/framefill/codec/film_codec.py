@@ -19,7 +19,8 @@ from torch import Tensor
 
 from framefill.codec import cut, groups, haar
 from framefill.codec.header import Colour, Depth, Header, Kind, Sampler
-from framefill.codec.picture_codec import STEPS, PartLost, PictureCodec, noise_at
+from framefill.codec.learned import noise_at
+from framefill.codec.picture_codec import STEPS, PartLost, PictureCodec
 from framefill.codec.pictures import Picture
 from framefill.codec.stamps import Stamps, taken
 from framefill.codec.stream import Chunks, Opened

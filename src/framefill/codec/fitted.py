@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from framefill.codec import fitting, lattice, laws
-from framefill.codec.lattice import Batch, Floats, Pass, Sight
+from framefill.codec import fitting, laws, order
 from framefill.codec.laws import Law
+from framefill.codec.order import Batch, Floats, Pass, Sight
 from framefill.codec.tables import Ints
 from framefill.codec.walk import Key, Missing, Visitor, walk
 
@@ -18,13 +18,13 @@ class Fill(Visitor):
 
     def seeds(self, batch: Batch, base: Floats) -> Floats:
         """Known ones, or those of the first known slice, or the middle."""
-        own, gone = lattice.seeds(self.values[batch.slices]), lattice.seeds(self.missing[batch.slices])
+        own, gone = order.seeds(self.values[batch.slices]), order.seeds(self.missing[batch.slices])
         return np.where(gone, base if len(batch.seen) else self.reach // 2, own)
 
     def visit(self, batch: Batch, own: Pass, sight: Sight) -> tuple[Floats, Floats]:
         """Known ones, or the base."""
-        gone = lattice.sites(self.missing[batch.slices], own).ravel()
-        found = np.where(gone, sight.base, lattice.sites(self.values[batch.slices], own).ravel())
+        gone = order.sites(self.missing[batch.slices], own).ravel()
+        found = np.where(gone, sight.base, order.sites(self.values[batch.slices], own).ravel())
         return found, 16 * found
 
 
@@ -37,12 +37,12 @@ class Fit(Visitor):
 
     def seeds(self, batch: Batch, base: Floats) -> Floats:
         """Known ones."""
-        return lattice.seeds(self.values[batch.slices])
+        return order.seeds(self.values[batch.slices])
 
     def visit(self, batch: Batch, own: Pass, sight: Sight) -> tuple[Floats, Floats]:
         """Known ones, and the means of the weights so far; keeps a sample of what was seen."""
         key = batch.kind, own.kind
-        values = lattice.sites(self.values[batch.slices], own).ravel()
+        values = order.sites(self.values[batch.slices], own).ravel()
         sizes = np.zeros(len(sight.sizes), np.int64)
         flat = np.zeros(laws.OCTAVES, np.int64)
         means = (
@@ -50,7 +50,7 @@ class Fit(Visitor):
         )
         there = np.arange(len(values))
         if self.missing is not None:
-            there = np.flatnonzero(~lattice.sites(self.missing[batch.slices], own).ravel())
+            there = np.flatnonzero(~order.sites(self.missing[batch.slices], own).ravel())
         picked = there[fitting.chosen(len(there))]
         small = Sight(sight.base[picked], sight.differences[:, picked], sight.sizes[:, picked], sight.direction[picked])
         self.held.setdefault(key, []).append((small, values[picked], means[picked]))

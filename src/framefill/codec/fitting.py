@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from framefill.codec import laws, residues
-from framefill.codec.lattice import INNER, Floats, Sight
 from framefill.codec.laws import DIRECTIONS, OCTAVES, SCALES, UNIT, Law
+from framefill.codec.order import INNER, Floats, Sight
 from framefill.codec.tables import Ints
 
 SOME = 600  # samples from which scales and shapes are fitted

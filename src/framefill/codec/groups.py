@@ -15,7 +15,7 @@ from torch import Tensor
 from framefill.codec import cut, gaussian, haar, quiet
 from framefill.codec.coder import BYTES, Decoder, Encoder
 from framefill.codec.entropy import EXACT, EntropyModel
-from framefill.codec.picture_codec import Learned
+from framefill.codec.learned import Learned
 from framefill.codec.tables import LARGEST
 from framefill.errors import BadInput, CodecError
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from framefill.codec import residues
 from framefill.codec.coder import Decoder, Encoder
-from framefill.codec.lattice import Floats, Sight
+from framefill.codec.order import Floats, Sight
 from framefill.codec.tables import Ints
 from framefill.errors import CodecError
 

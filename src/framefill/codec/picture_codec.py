@@ -6,21 +6,21 @@ place alone. Parts of up to 128 x 128 latents are messages of their own, so dama
 """
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from framefill.codec import alpha, counter, cut, residual
+from framefill.codec import alpha, cut, residual
 from framefill.codec.container import Contents, Extra, ExtraKind, pack, unpack
-from framefill.codec.entropy import EntropyModel
 from framefill.codec.header import Colour, Depth, Header, Kind, Limits, Sampler
+from framefill.codec.learned import Learned, fingerprints, noise_at
 from framefill.codec.pictures import Picture
 from framefill.errors import BadInput, CodecError
 from framefill.latents.tiles import bands, spans
@@ -28,49 +28,11 @@ from framefill.latents.tiles import bands, spans
 CHANNELS = {Colour.GREY: 1, Colour.GREY_ALPHA: 2, Colour.RGB: 3, Colour.RGBA: 4}
 DEPTHS: dict[Depth, Any] = {Depth.BITS_8: np.uint8, Depth.BITS_16: np.uint16}
 STEPS = 31
-COLOURS = 3  # planes of noise of one draw
 TILING = (96, 8, 8)  # tile, halo and fade in latents; files with a bound lean on these
-
-
-class Learned(Protocol):
-    """The learned part, as codec/model.py has it: pictures are (B, 3, H, W) in [-1, 1], sides multiples of `stride`."""
-
-    stride: int
-    entropy: EntropyModel
-
-    @property
-    def qualities(self) -> int:
-        """How many there are, 0 the smallest files."""
-        ...
-
-    def symbols(self, x: Tensor, quality: Tensor) -> Tensor:
-        """Whole numbers (B, S, h, w) int64."""
-        ...
-
-    def values(self, symbols: Tensor, quality: Tensor) -> Tensor:
-        """What the decoder sees of them, float32 (B, C, h, w)."""
-        ...
-
-    def mean(self, values: Tensor, quality: Tensor) -> Tensor:
-        """The faithful picture."""
-        ...
-
-    def sample(self, values: Tensor, quality: Tensor, noise: Callable[[int], Tensor], steps: int) -> Tensor:
-        """A realistic picture from noise (B, 3, H, W), draw 0, 1, ... as it needs them."""
-        ...
-
-    def fingerprint(self, quality: int) -> bytes:
-        """Four bytes that a file names model and quality by."""
-        ...
 
 
 class PartLost(UserWarning):
     """A file was damaged or cut, and what is missing was filled in; the message says where."""
-
-
-def fingerprints(model: Learned) -> list[bytes]:
-    """Of every quality."""
-    return [model.fingerprint(quality) for quality in range(model.qualities)]
 
 
 @dataclass(frozen=True)
@@ -341,17 +303,6 @@ class PictureCodec:
 def describe(header: Header) -> str:
     """What a file is, in words."""
     return f"a {header.kind.name.lower()} of {header.width}x{header.height} ({header.colour.name}, {header.depth.name})"
-
-
-def noise_at(rows: slice, columns: slice, stride: int, seed: int, device: Any) -> Callable[[int], Tensor]:
-    """The draws (1, 3, H, W) of noise over latents at these rows and columns of a picture: functions of the place."""
-    place = cut.times(rows, stride), cut.times(columns, stride)
-
-    def draw(number: int) -> Tensor:
-        found = counter.field(*place, seed=seed, first=COLOURS * number, channels=COLOURS)
-        return torch.from_numpy(found)[None].to(device)
-
-    return draw
 
 
 def _decode_steps(header: Header) -> int:

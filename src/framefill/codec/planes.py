@@ -1,6 +1,6 @@
 """Whole numbers kept exactly: stacks of planes, such as channels or times, as few bits as their smoothness allows.
 
-Planes are predicted from coarse to fine (`lattice`), by laws that the encoder fits to them and sends along (`laws`),
+Planes are predicted from coarse to fine (`order`), by laws that the encoder fits to them and sends along (`laws`),
 and what is left is coded under `residues`. Nothing is learned beforehand, and everything a decoder does is exact in
 whole numbers, a pass at a time (the interpolation of SZ3, Zhao et al. 2021, with weights of their own for every level).
 """
@@ -13,12 +13,12 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
-from framefill.codec import lattice, laws, residues
+from framefill.codec import laws, order, residues
 from framefill.codec.coder import Decoder, Encoder
 from framefill.codec.fitted import fit
 from framefill.codec.header import Limits, Reader, varint
-from framefill.codec.lattice import Batch, Floats, Pass, Sight
 from framefill.codec.laws import Law
+from framefill.codec.order import Batch, Floats, Pass, Sight
 from framefill.codec.tables import LARGEST, Ints
 from framefill.codec.walk import Key, Missing, Visitor, keys, walk
 from framefill.errors import BadInput, CodecError
@@ -36,7 +36,7 @@ class Axis(IntEnum):
 
     def batches(self, count: int) -> list[Batch]:
         """The order of slices."""
-        return lattice.channels(count) if self == Axis.CHANNELS else lattice.times(count)
+        return order.channels(count) if self == Axis.CHANNELS else order.times(count)
 
 
 @dataclass(frozen=True)
@@ -163,17 +163,17 @@ class _Send(Visitor):
         self.low = [np.zeros(0, np.uint8)]
 
     def seeds(self, batch: Batch, base: Floats) -> Floats:
-        own = lattice.seeds(self.values[batch.slices])
+        own = order.seeds(self.values[batch.slices])
         means = 16 * base if len(batch.seen) else base + 16 * (self.front.reach // 2)
         flat = np.zeros(own.size, np.int64)
-        gone = None if self.missing is None else lattice.seeds(self.missing[batch.slices]).ravel()
+        gone = None if self.missing is None else order.seeds(self.missing[batch.slices]).ravel()
         return self._send(own.ravel(), means.ravel(), flat + SEED, flat + self.front.seed, gone).reshape(own.shape)
 
     def visit(self, batch: Batch, own: Pass, sight: Sight) -> tuple[Floats, Floats]:
         law = self.laws[batch.kind, own.kind]
         means = law.means(sight, self.front.reach)
-        values = lattice.sites(self.values[batch.slices], own).ravel()
-        gone = None if self.missing is None else lattice.sites(self.missing[batch.slices], own).ravel()
+        values = order.sites(self.values[batch.slices], own).ravel()
+        gone = None if self.missing is None else order.sites(self.missing[batch.slices], own).ravel()
         return self._send(values, means, *law.widths(sight), gone).astype(means.dtype), means
 
     def _send(self, values: Ints, means: Floats, shapes: Ints, widths: Ints, gone: Missing) -> Ints:
@@ -204,13 +204,13 @@ class _Receive(Visitor):
         flat = np.zeros(base.size, np.int64)
         gone = None
         if self.missing is not None:
-            gone = lattice.seeds(self.missing[batch.slices]).ravel()
+            gone = order.seeds(self.missing[batch.slices]).ravel()
         return self._take(means.ravel(), flat + SEED, flat + self.front.seed, gone).reshape(base.shape)
 
     def visit(self, batch: Batch, own: Pass, sight: Sight) -> tuple[Floats, Floats]:
         law = self.laws[batch.kind, own.kind]
         means = law.means(sight, self.front.reach)
-        gone = None if self.missing is None else lattice.sites(self.missing[batch.slices], own).ravel()
+        gone = None if self.missing is None else order.sites(self.missing[batch.slices], own).ravel()
         return self._take(means, *law.widths(sight), gone).astype(means.dtype), means
 
     def _take(self, means: Floats, shapes: Ints, widths: Ints, gone: Missing) -> Ints:
@@ -252,7 +252,7 @@ def _decode(reader: Reader, front: Front, missing: Missing) -> Ints:
     receiver = _Receive(message, np.unpackbits(low, count=bits, bitorder="little"), missing, front)
     batches = front.axis.batches(front.shape[0])
     wanted = keys(front.shape, batches)
-    sizes = [(lattice.features(own, seen), lattice.sizes(seen)) for own, seen in wanted.values()]
+    sizes = [(order.features(own, seen), order.sizes(seen)) for own, seen in wanted.values()]
     held = laws.read(sizes, receiver.coder)
     receiver.laws = dict(zip(wanted, held, strict=True))
     return walk(front.shape, batches, receiver, laws.container(held, front.reach)).astype(np.int64)

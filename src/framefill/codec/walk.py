@@ -9,8 +9,8 @@ from abc import ABC, abstractmethod
 import numpy as np
 from numpy.typing import NDArray
 
-from framefill.codec import lattice
-from framefill.codec.lattice import Batch, Floats, Pass, Sight
+from framefill.codec import order
+from framefill.codec.order import Batch, Floats, Pass, Sight
 
 Missing = NDArray[np.bool_] | None
 Key = tuple[int, int]  # kind of the batch, kind of the pass
@@ -35,14 +35,14 @@ def walk(shape: tuple[int, int, int], batches: list[Batch], visitor: Visitor, dt
         seen = [(values[slices], errors[slices]) for slices in batch.seen]
         here = np.zeros((len(batch.slices), *shape[1:]), dtype)
         missed = np.zeros_like(here)
-        base = lattice.seeds(seen[0][0] if seen else here)
-        lattice.seeds(here)[...] = visitor.seeds(batch, base)
-        lattice.seeds(missed)[...] = 16 * np.abs(lattice.seeds(here) - base) if seen else 0
-        for own in lattice.passes(*shape[1:]):
-            found, means = visitor.visit(batch, own, lattice.look(own, here, missed, seen))
-            place = lattice.sites(here, own)
+        base = order.seeds(seen[0][0] if seen else here)
+        order.seeds(here)[...] = visitor.seeds(batch, base)
+        order.seeds(missed)[...] = 16 * np.abs(order.seeds(here) - base) if seen else 0
+        for own in order.passes(*shape[1:]):
+            found, means = visitor.visit(batch, own, order.look(own, here, missed, seen))
+            place = order.sites(here, own)
             place[...] = found.reshape(place.shape)
-            lattice.sites(missed, own)[...] = np.abs(16 * found - means).reshape(place.shape)
+            order.sites(missed, own)[...] = np.abs(16 * found - means).reshape(place.shape)
         values[batch.slices], errors[batch.slices] = here, missed
     return values
 
@@ -51,6 +51,6 @@ def keys(shape: tuple[int, int, int], batches: list[Batch]) -> dict[Key, tuple[P
     """The laws that a walk needs, in the order in which it needs them first: a pass, and how many slices it sees."""
     found: dict[Key, tuple[Pass, int]] = {}
     for batch in batches:
-        for own in lattice.passes(*shape[1:]):
+        for own in order.passes(*shape[1:]):
             found.setdefault((batch.kind, own.kind), (own, len(batch.seen)))
     return found

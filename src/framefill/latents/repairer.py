@@ -20,7 +20,7 @@ from framefill.diffusion.denoiser import Denoiser
 from framefill.errors import BadInput
 from framefill.latents.distance import Distance
 from framefill.latents.together import follow
-from framefill.nets.views import Painter, Reader, Teller
+from framefill.nets.views import Reader, Teller, ViewPainter
 
 PLANES = 5  # of a view: three colours, trust, distance in time
 COLOURS = 3
@@ -67,7 +67,7 @@ class Repairer(nn.Module):
         self.latent, self.dropped, self.roughened = latent, dropped, roughened
         self.reader = Reader(PLANES + COLOURS, widths, blocks)
         self.teller = Teller(PLANES + 2 * COLOURS, latent, widths, blocks)
-        self.painter = Painter(latent, widths, blocks, channels=COLOURS)
+        self.painter = ViewPainter(latent, widths, blocks, channels=COLOURS)
         start = torch.tensor([[0.0], [1.0]]).expand(2, latent).clone()
         self.moments = nn.Parameter(start, requires_grad=False)  # mean and variance, before they are standardised
 

@@ -103,7 +103,7 @@ class Teller(nn.Module):
         return self.head(F.silu(self.descent(self.stem(views).mean(1))[-1])).float()
 
 
-class Painter(nn.Module):
+class ViewPainter(nn.Module):
     """The picture, from views, what a `Reader` says of them, and a latent (B, latent, H / 8, W / 8).
 
     The latent is heard where features are coarsest, and heeded once more before shares, shifts, sharpness and repair.

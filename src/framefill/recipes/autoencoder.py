@@ -8,7 +8,6 @@ Paper: their perceptual error is LPIPS, whose weights no package carries. `lpips
 the maps of EfficientNet-Lite0 serve, which `pip` brings (see features/perceptual.py), on another scale.
 """
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,17 +26,15 @@ from framefill.latents.kl import KLVAE
 from framefill.latents.pictures import PictureCoder
 from framefill.latents.vqgan import VQGAN
 from framefill.nets.patches import PatchDiscriminator
-from framefill.recipes.recipe import Source, stacked
+from framefill.recipes.pictures import OfPictures, Tell
+from framefill.recipes.recipe import Source
 from framefill.video.images.album import Album
 from framefill.video.images.crops import Crops
 from framefill.video.sheet import contact_sheet
 
-Tell = Callable[[int, int, str], None]
-"""How long work reports: (done, total, what of)."""
-
 
 @dataclass(frozen=True)
-class Autoencoder:
+class Autoencoder(OfPictures):
     """Every hyperparameter of an autoencoder and its training; the defaults are latent diffusion's f8 with 16384 codes.
 
     `codes` is the size of the codebook, 0 for Gaussian latents with a KL of weight `kl`. `patience` as in `Quantiser`,
@@ -47,10 +44,8 @@ class Autoencoder:
     means) and `adversary` are weights, 0 for none. `lpips` is a TorchScript file (see `distance_file`).
     """
 
-    channels: int = 3
     height: int = 256
     width: int = 256
-    flip: bool = True
     kept: int = 0
     recolour: bool = False
     # latents
@@ -120,10 +115,6 @@ class Autoencoder:
             return album
         return Crops(album, self.height, self.width, recolour=self.recolour and split == "train")
 
-    def batch(self, source: Source, seeds: Sequence[int]) -> Tensor:
-        """Training pictures (B, C, H, W) in [-1, 1], one per seed."""
-        return stacked(source, seeds, (self.channels, self.height, self.width))[:, 0]
-
     def distance(self, device: str = "cpu") -> Distance:
         """What a reconstruction is held against its picture by."""
         terms: list[tuple[float, Distance]] = [(1.0, absolute)]
@@ -146,14 +137,6 @@ class Autoencoder:
     def product(self, model: nn.Module, *, card: Any = None, device: str = "cpu") -> PictureCoder:
         """The trained model with its verbs."""
         return PictureCoder(model, device=device, card=card)
-
-    def suited(self, data: str | Path) -> "Autoencoder":
-        """The recipe for `data`: this one, pictures are cut to its size."""
-        return self
-
-    def about(self, source: Any) -> dict[str, Any]:
-        """What must be known of the data to use the model: nothing, pixels are pixels."""
-        return {}
 
     def sheet(self, product: PictureCoder, source: Any) -> Image.Image:
         """Held-out pictures and what comes back of them."""

@@ -21,8 +21,8 @@ from framefill.arrays import Rng
 from framefill.codec.context import Contextual
 from framefill.codec.diffusion import DiffusionAutoencoder as Model
 from framefill.codec.diffusion import Lesson, Told, level
+from framefill.codec.diffusion_coder import DiffusionCoder
 from framefill.codec.encoder import LatentEncoder, Lite0Features, V2Features, pretrained_lite0, pretrained_v2
-from framefill.codec.painter import DiffusionCoder
 from framefill.codec.quantise import Codebook, FiniteScalar, LatentQuantiser, LookupFree, Uniform
 from framefill.codec.times import Times
 from framefill.diffusion.denoiser import Denoiser
@@ -39,7 +39,7 @@ from framefill.latents.quantiser import Quantiser
 from framefill.latents.vqgan import VQGAN
 from framefill.nets.asymmetric import AsymmetricUNet, Plan
 from framefill.recipes.latent_interpolation import CODER
-from framefill.recipes.recipe import Source, stacked
+from framefill.recipes.recipe import Source, following, stacked
 from framefill.recipes.texts import Texts
 from framefill.video.folder import Clips
 from framefill.video.folder import split as split_clips
@@ -276,13 +276,7 @@ class DiffusionAutoencoder:
 
     def after(self, fields: dict[str, Any]) -> "DiffusionAutoencoder":
         """This recipe over the first stage of a run whose recipe had `fields`; BadInput if there was none."""
-        fields = {"straight": False, **fields}
-        missing = [name for name in CODER if name not in fields]
-        if missing:
-            raise BadInput(f"the run to begin from has no {missing[0]}; give one of the recipe autoencoder with --from")
-        found = [(here, fields[there]) for there, here in CODER.items()]
-        changes: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in found}
-        return replace(self, **changes)
+        return following(self, {"straight": False, **fields}, CODER, "autoencoder")  # older runs do not say it
 
     def taken(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """The first stage's weights, which may be beside those of its adversary, and the encoder's if pretrained."""

@@ -27,7 +27,7 @@ from framefill.diffusion.denoiser import Denoiser
 from framefill.diffusion.schedule import CLEAN
 from framefill.errors import BadInput
 from framefill.recipes.compression import EVEN, SMALL, TINY, Compression
-from framefill.recipes.recipe import to_fields
+from framefill.recipes.recipe import following, to_fields
 from framefill.video.clip import levels
 from framefill.video.sheet import contact_sheet
 
@@ -113,12 +113,9 @@ class Distilled(Compression):
 
     def after(self, fields: dict[str, Any]) -> "Distilled":
         """This recipe with the codec of a run of `compression` whose recipe had `fields`."""
-        missing = [name for name in KEPT if name not in fields]
-        if missing or fields.get("few", False):
-            what = f"has no {missing[0]}" if missing else "is distilled already"
-            raise BadInput(f"the run to begin from {what}; give one of compression with --from")
-        values: dict[str, Any] = {n: tuple(v) if isinstance(v := fields[n], list) else v for n in KEPT}
-        return replace(self, **values)
+        if fields.get("few", False):
+            raise BadInput("the run to begin from is distilled already; give one of the recipe compression with --from")
+        return following(self, fields, {name: name for name in KEPT}, "compression")
 
     def taken(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """The weights of a codec that this one begins with: all of them, and its painter's once more."""

@@ -29,6 +29,7 @@ from framefill.latents.kl import KLVAE
 from framefill.latents.neighbours import Middle, Neighbours
 from framefill.latents.vqgan import VQGAN
 from framefill.nets.ddpm import DDPMUNet
+from framefill.recipes.recipe import following
 from framefill.video.between.middle import MiddleInterpolator
 from framefill.video.between.tier import Fast
 from framefill.video.clip import levels, tensor
@@ -143,13 +144,7 @@ class LatentInterpolation:
 
     def after(self, fields: dict[str, Any]) -> "LatentInterpolation":
         """This recipe over the autoencoder of a run whose recipe had `fields`; BadInput if there was none."""
-        fields = {"straight": False, **fields}  # runs from before it could be said
-        missing = [name for name in CODER if name not in fields]
-        if missing:
-            raise BadInput(f"the run to begin from has no {missing[0]}; give one of the recipe autoencoder with --from")
-        found = [(here, fields[there]) for there, here in CODER.items()]
-        changes: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in found}
-        return replace(self, **changes)
+        return following(self, {"straight": False, **fields}, CODER, "autoencoder")  # older runs do not say it
 
     def taken(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """The autoencoder's weights, which may be beside those of its adversary."""

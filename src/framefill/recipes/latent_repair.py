@@ -29,6 +29,7 @@ from framefill.features.perceptual import file_distance, lite0_distance
 from framefill.latents.distance import Distance, absolute, means, weighted
 from framefill.latents.repairer import COLOURS, PLANES, LatentRepairer, Repairer, Seen
 from framefill.nets.unet import UNet
+from framefill.recipes.recipe import following
 from framefill.video.between.latent import LatentInterpolator
 from framefill.video.between.views import Gap
 from framefill.video.clip import levels, tensor
@@ -169,11 +170,7 @@ class LatentRepair:
     def after(self, fields: dict[str, Any]) -> "LatentRepair":
         """This recipe with the first stage of a run whose recipe had `fields`."""
         kept = ("context", "latent_channels", "widths", "blocks", "dropped", "roughened")
-        missing = [name for name in kept if name not in fields]
-        if missing:
-            raise BadInput(f"the run to begin from has no {missing[0]}; give one of latent-repair with --from")
-        values: dict[str, Any] = {n: tuple(v) if isinstance(v := fields[n], list) else v for n in kept}
-        return replace(self, **values)
+        return following(self, fields, {name: name for name in kept}, "latent-repair")
 
     def taken(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """The weights of a run's model that this one begins with: the repairer's."""

@@ -10,9 +10,7 @@ defined (facts, sections 2.3 and 2.4). Here pictures are dequantised once, at th
 not finite are left out; the published program leaves out those of a norm above 500 too.
 """
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,27 +24,19 @@ from framefill.errors import BadInput
 from framefill.flows.flow import JACOBIAN, KINETIC, Flow
 from framefill.flows.multires import SCALES, MultiRes
 from framefill.nets.fields import mrcnf
-from framefill.recipes.recipe import Source, stacked
-from framefill.video.images.album import Album
+from framefill.recipes.pictures import OfPictures
 from framefill.video.images.flow_model import WIDTH, FlowModel, averaged
 from framefill.video.sheet import contact_sheet
 
-Tell = Callable[[int, int, str], None]
-"""How long work reports: (done, total, what of)."""
-
 
 @dataclass(frozen=True)
-class MRCNF:
+class MRCNF(OfPictures):
     """Every hyperparameter; the defaults are the thesis' smaller two-scale model of CIFAR-10 (facts, section 2.2).
 
     `kind` is the pyramid, "unimodular" or "haar" (the ablation of Table 4.4). `scale` names the only scale to be
     learnt, 1 for the coarsest; 0 learns all of them jointly. A run with `grown` follows one with one scale less.
     """
 
-    channels: int = 3
-    height: int = 32
-    width: int = 32
-    flip: bool = True
     # network, Table 4.1
     scales: int = 2
     blocks: int = 8
@@ -90,19 +80,6 @@ class MRCNF:
         return mrcnf(
             self.scales, self.blocks, channels=self.channels, kind=self.kind, margin=self.margin, hidden=self.hidden
         )
-
-    def source(
-        self, data: str | Path, split: str, *, cache: Path | None = None, progress: Tell | None = None
-    ) -> Source:
-        """Pictures of a split of `data`, a folder or .zip of them; mirrored for training only."""
-        return Album.open(
-            data, split, height=self.height, width=self.width, channels=self.channels,
-            flip=self.flip and split == "train", cache=cache, progress=progress,
-        )  # fmt: skip
-
-    def batch(self, source: Source, seeds: Sequence[int]) -> Tensor:
-        """Training pictures (B, C, H, W) in [-1, 1], one per seed."""
-        return stacked(source, seeds, (self.channels, self.height, self.width))[:, 0]
 
     def loss(self, model: MultiRes, batch: Tensor, rng: Rng) -> Tensor:
         """Nats per dimension, with the regularisers, of each picture (B,); of one scale if that is what is learnt.
@@ -162,14 +139,6 @@ class MRCNF:
     def product(self, model: MultiRes, *, card: Any = None, device: str = "cpu") -> FlowModel:
         """The trained model with its verbs."""
         return FlowModel(model, self.channels, self.height, self.width, device=device, card=card)
-
-    def suited(self, data: str | Path) -> "MRCNF":
-        """The recipe for `data`: this one, pictures are cut to its size."""
-        return self
-
-    def about(self, source: Any) -> dict[str, Any]:
-        """What must be known of the data to use the model: nothing, pixels are pixels."""
-        return {}
 
     def sheet(self, product: FlowModel, source: Any) -> Image.Image:
         """Held-out pictures, pictures from nothing, and held-out ones made finer from their averages."""

@@ -10,9 +10,7 @@ Ho et al. 2020 for CIFAR-10.
 """
 
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,13 +26,9 @@ from framefill.diffusion.target import Eps
 from framefill.diffusion.weight import snr
 from framefill.errors import BadInput
 from framefill.nets.ddpm import DDPMUNet
-from framefill.recipes.recipe import Source, stacked
-from framefill.video.images.album import Album
+from framefill.recipes.pictures import OfPictures
 from framefill.video.images.model import ImageModel
 from framefill.video.images.report import sample_sheet
-
-Tell = Callable[[int, int, str], None]
-"""How long work reports: (done, total, what of)."""
 
 LEVELS = 1000  # of the table, section 6.6
 SPACES = (plain, whitened, twice_whitened)
@@ -54,7 +48,7 @@ class Coloured(nn.Module):
 
 
 @dataclass(frozen=True)
-class NonIsotropic:
+class NonIsotropic(OfPictures):
     """Every hyperparameter of a (non-isotropic) diffusion model of images; the defaults are DDPM's for CIFAR-10.
 
     Fields without a source are those of Ho et al. 2020, appendix B. `gamma` is the power of the Gaussian free field (0:
@@ -62,10 +56,6 @@ class NonIsotropic:
     section 6.2.5, 2 is (b), 0 is (c). `patch` > 1 lets the network see patch x patch blocks of pixels (ours, for CPUs).
     """
 
-    channels: int = 3
-    height: int = 32
-    width: int = 32
-    flip: bool = True
     # noise and loss
     gamma: float = 0.0
     whitening: int = 1
@@ -114,19 +104,6 @@ class NonIsotropic:
         """The denoiser: network, schedule, target and noise."""
         return Denoiser(Coloured(self.network(), self.noise), ddpm(LEVELS), Eps(), noise=self.noise, label=table_label)
 
-    def source(
-        self, data: str | Path, split: str, *, cache: Path | None = None, progress: Tell | None = None
-    ) -> Source:
-        """Pictures of a split of `data`, a folder or .zip of them; mirrored for training only."""
-        return Album.open(
-            data, split, height=self.height, width=self.width, channels=self.channels,
-            flip=self.flip and split == "train", cache=cache, progress=progress,
-        )  # fmt: skip
-
-    def batch(self, source: Source, seeds: Sequence[int]) -> Tensor:
-        """Training pictures (B, C, H, W) in [-1, 1], one per seed."""
-        return stacked(source, seeds, (self.channels, self.height, self.width))[:, 0]
-
     def loss(self, model: Denoiser, batch: Tensor, rng: Rng) -> Tensor:
         """The training loss per picture (B,) on batch (B, C, H, W): with gamma = 0 or whitening = 1, |eps_hat - eps|^2.
 
@@ -138,14 +115,6 @@ class NonIsotropic:
     def product(self, model: Denoiser, *, card: Any = None, device: str = "cpu") -> ImageModel:
         """The trained model with its verbs."""
         return ImageModel(model, self.channels, self.height, self.width, sampler=DDPM(100), device=device, card=card)
-
-    def suited(self, data: str | Path) -> "NonIsotropic":
-        """The recipe for `data`: this one, pictures are cut to its size."""
-        return self
-
-    def about(self, source: Any) -> dict[str, Any]:
-        """What must be known of the data to use the model: nothing, pixels are pixels."""
-        return {}
 
     def sheet(self, product: ImageModel, source: Any) -> Image.Image:
         """Held-out pictures, drawn ones, and one completed many times."""

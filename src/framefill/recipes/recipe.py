@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar, get_args, get_type_hints, runtime_checkable
 
 import numpy as np
@@ -119,6 +119,19 @@ def stacked(
             f"the data has {'x'.join(map(str, frames.shape[2:]))}"
         )
     return frames
+
+
+def following(recipe: R, fields: dict[str, Any], names: Mapping[str, str], kind: str) -> R:
+    """The recipe over what a run made whose recipe, of `kind`, had `fields`: of these, by their names there and here.
+
+    BadInput if one is missing.
+    """
+    missing = [name for name in names if name not in fields]
+    if missing:
+        raise BadInput(f"the run to begin from has no {missing[0]}; give one of the recipe {kind} with --from")
+    taken = {here: fields[there] for there, here in names.items()}
+    changes = {name: tuple(value) if isinstance(value, list) else value for name, value in taken.items()}
+    return dataclasses.replace(recipe, **changes)  # type: ignore[type-var]
 
 
 def to_fields(recipe: Any) -> dict[str, Any]:

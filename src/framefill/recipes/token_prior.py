@@ -24,6 +24,7 @@ from framefill.latents.priors.prior import TokenPrior as Prior
 from framefill.latents.priors.spoken import Spoken
 from framefill.nets.tokens import CausalTokens, Grid, MaskedTokens
 from framefill.recipes.pseudo import Pseudo
+from framefill.recipes.recipe import following
 from framefill.recipes.tokenizer import Coding
 from framefill.video.clip import levels
 from framefill.video.images.tokens import ImageGenerator
@@ -101,11 +102,7 @@ class TokenPrior(Coding, Pseudo):
     def after(self, said: dict[str, Any]) -> "TokenPrior":
         """This recipe over the tokenizer of a run whose recipe had the fields `said`; BadInput if there was none."""
         names = [field.name for field in fields(Coding)] + list(TOLD)
-        missing = [name for name in names if name not in said]
-        if missing:
-            raise BadInput(f"the run to begin from has no {missing[0]}; give one of the recipe tokenizer with --from")
-        changes: dict[str, Any] = {name: tuple(v) if isinstance(v := said[name], list) else v for name in names}
-        return replace(self, **changes)
+        return following(self, said, {name: name for name in names}, "tokenizer")
 
     def taken(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """The tokenizer's weights, which may be beside those of its adversary."""

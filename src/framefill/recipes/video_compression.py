@@ -24,7 +24,7 @@ from framefill.nets.exact import straight
 from framefill.recipes import compression
 from framefill.recipes.compression import EVEN, STEP, Compression
 from framefill.recipes.mcvd import Crops
-from framefill.recipes.recipe import Source, stacked
+from framefill.recipes.recipe import Source, following, stacked
 from framefill.video.folder import Clips, Windows
 from framefill.video.folder import split as split_clips
 from framefill.video.sheet import contact_sheet
@@ -65,9 +65,7 @@ class VideoCompression(Compression):
 
     def after(self, fields: dict[str, Any]) -> "VideoCompression":
         """The recipe that follows a codec made with these fields."""
-        held: dict[str, Any] = {name: fields[name] for name in SHARED if name in fields}
-        held = {name: tuple(value) if isinstance(value, list) else value for name, value in held.items()}
-        return replace(self, **held)
+        return following(self, fields, {name: name for name in SHARED if name in fields}, "compression")
 
     def taken(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """The weights of a picture codec, or of one for films, as this one's."""

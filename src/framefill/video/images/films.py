@@ -1,34 +1,26 @@
 """`FrameDiffusion`: pictures as the last frames of pseudo-videos that diffusion draws. Verbs, no mathematics."""
 
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from framefill.arrays import Rng, derive
+from framefill.arrays import Rng
 from framefill.device import bf16_pays
 from framefill.diffusion.complete import Window, complete
 from framefill.diffusion.denoiser import Denoiser
 from framefill.diffusion.guide import ClassifierFree, Clipped
 from framefill.diffusion.sample import DDPM, Sampler
-from framefill.errors import BadInput
 from framefill.video.clip import levels
 from framefill.video.frames import condition, frame_by_frame, placed, without_class
-
-Pictures = NDArray[np.uint8]
-"""uint8 (N, H, W, C)."""
-Films = NDArray[np.uint8]
-"""uint8 (N, T, H, W, C)."""
+from framefill.video.images.drawing import Films, LastFrames
 
 
 @dataclass(frozen=True)
-class FrameDiffusion:
+class FrameDiffusion(LastFrames):
     """A trained denoiser of sets of frames, and how videos of `frames` frames are drawn with it.
 
     Every frame is drawn given the `context` before it, the first `context` together. `classes` it was told, 0 for none;
@@ -52,31 +44,13 @@ class FrameDiffusion:
         """Network evaluations for a video: those of the sampler, for each of its runs."""
         return self.sampler.calls * (1 + self.frames - max(self.context, 1))
 
-    def generate(self, count: int = 1, *, seed: int = 0, batch: int = 64, label: int | None = None) -> Pictures:
-        """`count` pictures (count, H, W, C): the last frames of videos from nothing, of the class `label` if any."""
-        return np.concatenate(list(self.stream(count, seed=seed, batch=batch, label=label)))
-
-    def stream(self, count: int, *, seed: int = 0, batch: int = 64, label: int | None = None) -> Iterator[Pictures]:
-        """The same, `batch` after batch (n, H, W, C)."""
-        yield from (films[:, -1] for films in self.films(count, seed=seed, batch=batch, label=label))
-
-    def films(self, count: int, *, seed: int = 0, batch: int = 64, label: int | None = None) -> Iterator[Films]:
-        """Whole videos from nothing, `batch` after batch (n, T, H, W, C)."""
-        if count < 1 or batch < 1:
-            raise BadInput(f"{count} pictures, {batch} at a time; give at least 1 of each")
-        if label is not None and not 0 <= label < self.classes:
-            raise BadInput(f"label {label} for a model of {self.classes} classes; give one below, or none")
-        window = Window(0, self.context + 1, 0)
-        for start in range(0, count, batch):
-            rng = Rng([derive(seed, i) for i in range(start, min(start + batch, count))])
-            nothing = torch.zeros(
-                len(rng), self.frames, self.channels, self.height, self.width, device=self.device
-            )  # fmt: skip
-            unknown = torch.zeros(nothing.shape[:2], dtype=torch.bool, device=self.device)
-            with torch.inference_mode():
-                draw = partial(self._draw, self.classes if label is None else label)
-                rollout = complete(draw, nothing, unknown, window, rng, order=frame_by_frame)
-                yield levels(deque(rollout, maxlen=1).pop())
+    def _drawn(self, rng: Rng, label: int | None) -> Films:
+        nothing = torch.zeros(len(rng), self.frames, self.channels, self.height, self.width, device=self.device)
+        unknown = torch.zeros(nothing.shape[:2], dtype=torch.bool, device=self.device)
+        with torch.inference_mode():
+            draw = partial(self._draw, self.classes if label is None else label)
+            rollout = complete(draw, nothing, unknown, Window(0, self.context + 1, 0), rng, order=frame_by_frame)
+            return levels(deque(rollout, maxlen=1).pop())
 
     def _draw(self, name: int, frames: Tensor, known: Tensor, rng: Rng) -> Tensor:
         names = torch.full((len(frames),), name, device=frames.device)

@@ -24,10 +24,8 @@ from framefill.flows.multires import MultiRes
 from framefill.flows.ode import Solver
 from framefill.flows.trace import Rademacher, Trace
 from framefill.video.clip import check_frames, fit, levels, tensor, with_channels
+from framefill.video.images.drawing import Pictures, streams
 from framefill.video.images.rounding import averaging_to
-
-Pictures = NDArray[np.uint8]
-"""uint8 (N, H, W, C)."""
 
 WIDTH = 2 / 255
 """The bin of one of 256 levels on [-1, 1]."""
@@ -112,10 +110,8 @@ class FlowModel:
         self, count: int, *, seed: int = 0, temperature: float = 1.0, batch: int = 64
     ) -> Iterator[Pictures]:  # fmt: skip
         """The same, `batch` after batch (n, H, W, C), so that any number fits into memory."""
-        _positive(count=count, batch=batch)
         flow, shape = self._set(Rademacher(1)), (self.channels, self.height, self.width)
-        for start in range(0, count, batch):
-            rng = Rng([derive(seed, i) for i in range(start, min(start + batch, count))])
+        for rng in streams(seed, count, batch):
             with torch.no_grad():
                 yield levels(flow.sample(shape, rng, temperature=temperature))
 

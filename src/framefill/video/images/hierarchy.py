@@ -21,17 +21,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from framefill.arrays import Rng, derive, expand
+from framefill.arrays import Rng, expand
 from framefill.errors import BadInput
 from framefill.latents.together import follow
 from framefill.video.clip import levels
+from framefill.video.images.drawing import Films, LastFrames
 from framefill.video.pseudo.heat import HeatEquation, cosines
-
-Pictures = NDArray[np.uint8]
-"""uint8 (N, H, W, C)."""
 
 LEFT = 4  # cosines along an axis that blurred images still have
 SMALL = 1e-8
@@ -173,8 +170,8 @@ class Hierarchy(nn.Module):
 
 
 @dataclass(frozen=True)
-class HierarchyModel:
-    """A trained hierarchy of pictures and its verbs. Same seed, same pictures: alone or among many."""
+class HierarchyModel(LastFrames):
+    """A trained hierarchy of pictures and its verbs; its films are all T + 1 levels on the way down."""
 
     model: Hierarchy
     channels: int
@@ -183,19 +180,7 @@ class HierarchyModel:
     device: str = "cpu"
     card: Any = None
 
-    def generate(self, count: int = 1, *, seed: int = 0, batch: int = 64) -> Pictures:
-        """`count` pictures (count, H, W, C) from nothing."""
-        return np.concatenate(list(self.stream(count, seed=seed, batch=batch)))
-
-    def stream(self, count: int, *, seed: int = 0, batch: int = 64) -> Iterator[Pictures]:
-        """The same, `batch` after batch (n, H, W, C)."""
-        yield from (films[:, -1] for films in self.films(count, seed=seed, batch=batch))
-
-    def films(self, count: int, *, seed: int = 0, batch: int = 64) -> Iterator[NDArray[np.uint8]]:
-        """All levels on the way down, `batch` after batch (n, T + 1, H, W, C)."""
-        if count < 1 or batch < 1:
-            raise BadInput(f"{count} pictures, {batch} at a time; give at least 1 of each")
-        for start in range(0, count, batch):
-            rng = Rng([derive(seed, i) for i in range(start, min(start + batch, count))])
-            like = torch.empty(len(rng), self.channels, self.height, self.width, device=self.device)
-            yield np.stack([levels(x.clamp(-1, 1)) for x in self.model.sample(like, rng)], 1)
+    def _drawn(self, rng: Rng, label: int | None) -> Films:
+        """All levels on the way down."""
+        like = torch.empty(len(rng), self.channels, self.height, self.width, device=self.device)
+        return np.stack([levels(x.clamp(-1, 1)) for x in self.model.sample(like, rng)], 1)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from framefill.arrays import Rng, derive
+from framefill.arrays import Rng
 from framefill.device import bf16_pays
 from framefill.diffusion.denoiser import Model
 from framefill.diffusion.guide import Clipped
@@ -17,9 +17,7 @@ from framefill.diffusion.observe import Observation, Replacement
 from framefill.diffusion.sample import DDPM, Sampler
 from framefill.errors import BadInput
 from framefill.video.clip import fit, levels, tensor, with_channels
-
-Pictures = NDArray[np.uint8]
-"""uint8 (N, H, W, C)."""
+from framefill.video.images.drawing import Pictures, streams
 
 
 @dataclass(frozen=True)
@@ -43,9 +41,8 @@ class ImageModel:
 
     def stream(self, count: int, *, seed: int = 0, batch: int = 64) -> Iterator[Pictures]:
         """The same, `batch` after batch (n, H, W, C), so that any number fits into memory."""
-        _positive(count, batch)
         model = Clipped(self.model)
-        yield from (self._drawn(model, rng) for rng in _streams(seed, count, batch))
+        yield from (self._drawn(model, rng) for rng in streams(seed, count, batch))
 
     def complete(
         self, picture: Pictures, known: NDArray[np.bool_], *, samples: int = 1, seed: int = 0, batch: int = 64
@@ -55,7 +52,6 @@ class ImageModel:
         By replacement: at every step the estimate of the known pixels is what they are. They come back untouched. Their
         influence on the others is an approximation, the more so the fewer they are. BadInput for another size.
         """
-        _positive(samples, batch)
         given, flags = np.asarray(picture), np.asarray(known, bool)
         shape = (self.height, self.width)
         if given.dtype != np.uint8 or given.ndim != 3 or given.shape[:2] != shape or flags.shape != shape:
@@ -66,7 +62,7 @@ class ImageModel:
         given = with_channels(given, self.channels)
         seen = tensor(given).where(torch.from_numpy(flags), torch.nan)[None]
         parts = []
-        for rng in _streams(seed, samples, batch):
+        for rng in streams(seed, samples, batch):
             y = seen.expand(len(rng), *seen.shape[1:]).to(self.device)
             model = Clipped(self.model)
             parts.append(self._drawn(Replacement(model, Observation(y)) if flags.any() else model, rng))
@@ -86,14 +82,3 @@ class ImageModel:
     def _sample(self, model: Model, like: Tensor, rng: Rng) -> Tensor:
         with torch.inference_mode():
             return self.sampler(model, like, None, rng)
-
-
-def _streams(seed: int, count: int, batch: int) -> Iterator[Rng]:
-    """The random streams of `count` pictures, `batch` at a time: picture i has the one derived from (seed, i)."""
-    for start in range(0, count, batch):
-        yield Rng([derive(seed, i) for i in range(start, min(start + batch, count))])
-
-
-def _positive(count: int, batch: int) -> None:
-    if count < 1 or batch < 1:
-        raise BadInput(f"{count} pictures, {batch} at a time; give at least 1 of each")

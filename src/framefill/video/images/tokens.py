@@ -20,12 +20,8 @@ from framefill.latents.priors.spoken import Spoken
 from framefill.latents.quantiser import perplexity
 from framefill.latents.tokenizer import Tokenizer
 from framefill.video.clip import levels, tensor
+from framefill.video.images.drawing import Films, LastFrames, Pictures
 from framefill.video.pseudo.kind import PseudoVideo
-
-Pictures = NDArray[np.uint8]
-"""uint8 (N, H, W, C)."""
-Films = NDArray[np.uint8]
-"""uint8 (N, T, H, W, C)."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +92,7 @@ class TokenCoder:
 
 
 @dataclass(frozen=True)
-class ImageGenerator:
+class ImageGenerator(LastFrames):
     """A tokenizer and a prior over its tokens: new pictures or clips, and longer ones.
 
     `frames`, `height` and `width` are of the clips it was taught; `calls` of the network draw a clip where the prior is
@@ -125,23 +121,8 @@ class ImageGenerator:
         """The tokenizer with its verbs."""
         return TokenCoder(self.model.tokenizer, self.kind, self.device)
 
-    def generate(self, count: int = 1, *, seed: int = 0, batch: int = 64, label: int | None = None) -> Pictures:
-        """`count` pictures (count, H, W, C): the last frames of clips from nothing, of the class `label` if any."""
-        return np.concatenate(list(self.stream(count, seed=seed, batch=batch, label=label)))
-
-    def stream(self, count: int, *, seed: int = 0, batch: int = 64, label: int | None = None) -> Iterator[Pictures]:
-        """The same, `batch` after batch (n, H, W, C)."""
-        yield from (films[:, -1] for films in self.films(count, seed=seed, batch=batch, label=label))
-
-    def films(self, count: int, *, seed: int = 0, batch: int = 64, label: int | None = None) -> Iterator[Films]:
-        """Whole clips from nothing, `batch` after batch (n, T, H, W, C)."""
-        if count < 1 or batch < 1:
-            raise BadInput(f"{count} pictures, {batch} at a time; give at least 1 of each")
-        if label is not None and not 0 <= label < self.classes:
-            raise BadInput(f"label {label} for a model of {self.classes} classes; give one below, or none")
-        for start in range(0, count, batch):
-            rng = Rng([derive(seed, i) for i in range(start, min(start + batch, count))])
-            yield self._films(self.model.tokenizer.grid(self.frames, self.height, self.width), rng, label)
+    def _drawn(self, rng: Rng, label: int | None) -> Films:
+        return self._films(self.model.tokenizer.grid(self.frames, self.height, self.width), rng, label)
 
     def reconstruct(self, pictures: NDArray[np.uint8], *, seed: int = 0) -> NDArray[np.uint8]:
         """As `TokenCoder.reconstruct`: how good pictures of this model can be at best."""

@@ -37,10 +37,10 @@ class Batch:
 
 def channels(count: int) -> list[Batch]:
     """One after the other, each looking at the two before; of three and more the second is first: green, red, blue."""
-    order = [1, 0, *range(2, count)] if count > 2 else list(range(count))
+    turns = [1, 0, *range(2, count)] if count > 2 else list(range(count))
     return [
-        Batch(np.array([c]), np.array(order[max(i - 2, 0) : i][::-1], np.int64)[:, None], min(i, 2))
-        for i, c in enumerate(order)
+        Batch(np.array([c]), np.array(turns[max(i - 2, 0) : i][::-1], np.int64)[:, None], min(i, 2))
+        for i, c in enumerate(turns)
     ]
 
 
