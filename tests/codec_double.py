@@ -91,5 +91,6 @@ class Blurred(Double):
         return nn.functional.avg_pool2d(super().mean(values, quality), 5, 1, 2, count_include_pad=False)
 
 
-def codec(**options) -> PictureCodec:
-    return PictureCodec(Double(**options).eval())
+def codec(joined: int = 0, **options) -> PictureCodec:
+    """Layers stay apart, however small the picture, unless it is said how small."""
+    return PictureCodec(Double(**options).eval(), joined=joined)

@@ -4,6 +4,7 @@
 """
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ SYMBOLS = {
     "photo-2.ffc": "225f808679e29d7a31fc755b8572004a1b73bdccda4c8df5c2aaa73e7371241a",
     "photo-6.ffc": "50086ef99076f8dd13d8ba926bb42045102d9aa67d69a6d18fee359fe36ab7dd",
     "grey-alpha.ffc": "308611f9a293748df0d8411f16bf2c3248cd1e3ae2af3fee3031ba9f03694c86",
+    "joined-2.ffc": "225f808679e29d7a31fc755b8572004a1b73bdccda4c8df5c2aaa73e7371241a",
     "lossless.ffc": "bd5d38ff5ec73e75fa1040e18c45a5e1cc7be938473d8a182d44159904d920c8",
     "near.ffc": "bd5d38ff5ec73e75fa1040e18c45a5e1cc7be938473d8a182d44159904d920c8",
 }
@@ -40,11 +42,13 @@ def field() -> np.ndarray:
 
 def written() -> dict[str, bytes]:
     """Every file by its name."""
-    codec, grey = codecs.codec("photos"), Picture(scene(channels=2))
+    together, grey = codecs.codec("photos"), Picture(scene(channels=2))
+    codec = replace(together, joined=0)
     return {
         "photo-2.ffc": codec.compress(Picture(scene(), icc=b"a profile"), quality=2),
         "photo-6.ffc": codec.compress(Picture(scene()), quality=6, steps=4, seed=300),
         "grey-alpha.ffc": codec.compress(grey, quality=3),
+        "joined-2.ffc": together.compress(Picture(scene()), quality=2),
         "lossless.ffc": codec.compress(Picture(scene()), max_error=0),
         "near.ffc": codec.compress(Picture(scene()), quality=4, max_error=3),
         "field.bin": encode_field(field(), 0.05),

@@ -114,6 +114,24 @@ def test_a_lost_part_is_filled_in_with_a_warning_and_the_others_are_as_they_were
     assert np.abs(damaged.pixels[-500:].astype(int) - whole.pixels[-500:]).mean() > 5
 
 
+def test_a_small_picture_is_one_message_and_20_bytes_of_format():
+    picture, apart, together = scene(160, 136), codec(), codec(joined=10_000)
+    layered, joined = (there.compress(picture, quality=2) for there in (apart, together))
+    [[message]] = [unpack(joined).part(0)]
+    assert len(joined) - len(message) == 20
+    assert 10 <= len(layered) - len(joined) <= 14
+    for there in (apart, together):  # what a file is, it says itself
+        for file in (layered, joined):
+            np.testing.assert_array_equal(there.decompress(file).pixels, apart.decompress(layered).pixels)
+    size = sum(map(len, unpack(layered).part(0)))
+    assert codec(joined=size).compress(picture, quality=2) == layered
+    assert codec(joined=size + 1).compress(picture, quality=2) == joined
+    bounded = together.compress(picture, quality=2, max_error=3)
+    assert bounded == apart.compress(picture, quality=2, max_error=3), "a bound has its own layer, so all have"
+    with pytest.raises(CodecError, match="not one of its parts"):
+        together.decompress(joined[:-1])
+
+
 def test_more_layers_are_a_better_picture():
     picture = scene(160, 160)
     there = codec()
@@ -222,8 +240,8 @@ def test_what_cannot_be_is_refused():
             there.decompress(pack(bad, [part]))
     with pytest.raises(CodecError, match="2 parts of 3 layers"):
         there.decompress(pack(head, [part, part]))
-    with pytest.raises(CodecError, match="1 parts of 1 layers"):
-        there.decompress(pack(replace(head, layers=1), [part[:1]]))
+    with pytest.raises(CodecError, match="1 parts of 2 layers"):
+        there.decompress(pack(replace(head, layers=2), [part[:2]]))
     for held, words in (
         (b"nonsense", "planes"),
         (alpha.encode(np.zeros((20, 21), np.uint8)), "limits"),

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from framefill.codec import alpha, cut, residual
 from framefill.codec.container import Contents, Extra, ExtraKind, pack, unpack
+from framefill.codec.entropy import EntropyModel
 from framefill.codec.header import Colour, Depth, Header, Kind, Limits, Sampler
 from framefill.codec.learned import Learned, fingerprints, noise_at
 from framefill.codec.pictures import Picture
@@ -28,6 +29,7 @@ from framefill.latents.tiles import bands, spans
 CHANNELS = {Colour.GREY: 1, Colour.GREY_ALPHA: 2, Colour.RGB: 3, Colour.RGBA: 4}
 DEPTHS: dict[Depth, Any] = {Depth.BITS_8: np.uint8, Depth.BITS_16: np.uint16}
 STEPS = 31
+JOINED = 4096
 TILING = (96, 8, 8)  # tile, halo and fade in latents; files with a bound lean on these
 
 
@@ -39,7 +41,8 @@ class PartLost(UserWarning):
 class PictureCodec:
     """Compresses with `model`, decompresses what it or one of `others` made.
 
-    Tiles have `tile` latents with a `halo` that is thrown away and a `fade`, as in `latents.tiles`.
+    Tiles have `tile` latents with a `halo` that is thrown away and a `fade`, as in `latents.tiles`. A picture of one
+    part and fewer than `joined` bytes is one message: 12 bytes of format less, and too short to wait for its half.
     """
 
     model: Learned
@@ -49,6 +52,7 @@ class PictureCodec:
     tile: int = TILING[0]
     halo: int = TILING[1]
     fade: int = TILING[2]
+    joined: int = JOINED
 
     @cached_property
     def known(self) -> dict[bytes, tuple[Learned, int]]:
@@ -83,13 +87,15 @@ class PictureCodec:
             raise BadInput(f"within {max_error} levels of the picture there is nothing to draw; leave the steps away")
         if not 0 <= steps <= STEPS:
             raise BadInput(f"{steps} steps; give 0 (the faithful picture) to {STEPS}")
+        symbols = self._symbols(picture, quality)
+        messages = self._messages(self.model.entropy, symbols, quality)
+        if max_error is None and len(messages) == 1 and sum(map(len, messages[0])) < self.joined:
+            messages = self._messages(self.model.entropy.joined(), symbols, quality)
         header = Header(
             Kind.IMAGE, self.marks[quality], picture.size[1], picture.size[0], depth=picture.depth,
-            colour=picture.colour, layers=self.model.entropy.layers + (max_error is not None), seed=seed, steps=steps,
+            colour=picture.colour, layers=len(messages[0]) + (max_error is not None), seed=seed, steps=steps,
             sampler=Sampler.MODEL if steps else Sampler.MEAN,
         )  # fmt: skip
-        symbols = self._symbols(picture, quality)
-        messages = self._messages(symbols, quality)
         if max_error is not None:
             for message, more in zip(messages, self._residuals(picture, symbols, header, max_error), strict=True):
                 message.append(more)
@@ -195,10 +201,10 @@ class PictureCodec:
             found[:, top : top + core, left : left + core] = own.to(torch.int32)
         return found
 
-    def _messages(self, symbols: Tensor, quality: int) -> list[list[bytes]]:
+    def _messages(self, entropy: EntropyModel, symbols: Tensor, quality: int) -> list[list[bytes]]:
         told = self._told(quality)
         return [
-            self.model.entropy.encode(symbols[None, :, rows, columns].long().to(self.device), told)[0]
+            entropy.encode(symbols[None, :, rows, columns].long().to(self.device), told)[0]
             for rows, columns in cut.parts(*symbols.shape[1:])
         ]
 
@@ -209,22 +215,28 @@ class PictureCodec:
         if header.kind != Kind.IMAGE or header.colour not in CHANNELS or header.depth not in DEPTHS:
             raise CodecError(f"the file holds {describe(header)}, no picture; use the verb or function for that")
         model, _ = self.known[header.fingerprint]
+        layers = self._entropy(header).layers
         expected = len(list(cut.parts(*_latents(header, model))))
-        if header.layers - model.entropy.layers not in (0, 1) or contents.parts != expected:
+        if header.layers - layers not in (0, 1) or contents.parts != expected:
             raise CodecError(
                 f"the file has {contents.parts} parts of {header.layers} layers, a picture of its size {expected} of "
-                f"{model.entropy.layers}; it was not written as docs/bitstream.md says"
+                f"{layers}; it was not written as docs/bitstream.md says"
             )
         return contents
+
+    def _entropy(self, header: Header) -> EntropyModel:
+        """The laws of a file's messages: a file of one layer has all in one."""
+        entropy = self.known[header.fingerprint][0].entropy
+        return entropy.joined() if header.layers == 1 else entropy
 
     def _decoded(self, contents: Contents) -> Tensor:
         """Symbols (S, h, w) int32; those that are lost are predicted."""
         model, quality = self.known[contents.header.fingerprint]
-        size = _latents(contents.header, model)
+        size, entropy = _latents(contents.header, model), self._entropy(contents.header)
         found = torch.empty(model.entropy.channels, *size, dtype=torch.int32)
         for index, (rows, columns) in enumerate(cut.parts(*size)):
             shape = rows.stop - rows.start, columns.stop - columns.start
-            decoded = model.entropy.decode([contents.part(index)[: model.entropy.layers]], shape, self._told(quality))
+            decoded = entropy.decode([contents.part(index)[: entropy.layers]], shape, self._told(quality))
             found[:, rows, columns] = decoded.symbols[0].cpu().clamp(-(2**31), 2**31 - 1).to(torch.int32)
         return found
 
@@ -260,7 +272,7 @@ class PictureCodec:
 
     def _missing(self, contents: Contents) -> list[bytes | None]:
         """The residuals of all parts; none where no bound was asked for."""
-        layers = self.known[contents.header.fingerprint][0].entropy.layers
+        layers = self._entropy(contents.header).layers
         return [contents.part(i)[layers] for i in range(contents.parts)] if contents.header.layers > layers else []
 
     def _complete(self, colours: NDArray[Any], contents: Contents, missing: list[bytes | None]) -> None:
