@@ -1,11 +1,12 @@
 """What drawing gives and costs a codec: the faithful decode beside 1, 2, 4, 16 and 30 steps, quality by quality.
 
-    python benchmarks/drawing.py --codec photos runs/distilled --pictures runs/photos/val kodak
-    python benchmarks/drawing.py --codec photos --pictures runs/photos/val --limit 8 --qualities 1    # under a minute
+    python benchmarks/drawing.py --codec photos runs/distilled --pictures kodak runs/photos/val
+    python benchmarks/drawing.py --codec photos --pictures kodak --side 256 --qualities 1             # about a minute
 
-Every picture is compressed and decompressed as users do it, picture k with seed k, so that all rows share their files
-and all steps their noise. A folder is a table of its own; `val` beside the `train` of a codec's own pictures are its
-held-out ones. Means over pictures with 95 % intervals (bootstrap over pictures):
+Every picture, cut to `--side` pixels about its middle, is compressed and decompressed as users do it, picture k with
+seed k, so that all rows share their files and all steps their noise. A folder is a table of its own; `val` beside the
+`train` of a codec's own pictures are its held-out ones, squares of few photographs, so that intervals are too narrow
+there. Means over pictures with 95 % intervals (bootstrap over pictures):
 
 PSNR in dB; SSIMULACRA2 (libjxl's). FD: the squared Frechet distance of EfficientNet-Lite0 features of squares of 128
 pixels that tile the pictures, originals against decoded (not FID; too large for few squares, so compare it within a
@@ -21,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from distillation import SUFFIXES, interval, spread
+from distillation import SUFFIXES, interval, middle, spread
 from PIL import Image
 from rate_distortion import features_of, signed
 
@@ -44,6 +45,7 @@ def main():
     words.add_argument("--pictures", type=Path, nargs="+", required=True, help="folders")
     words.add_argument("--qualities", type=int, nargs="+", default=QUALITIES)
     words.add_argument("--steps", type=int, nargs="+", default=STEPS, help="0 is the faithful decode")
+    words.add_argument("--side", type=int, default=384, help="at most so many pixels, a multiple of 8")
     words.add_argument("--limit", type=int, help="the first so many pictures of a folder only")
     words.add_argument("-o", "--output", type=Path, help="a JSON file of all rows")
     given = words.parse_args()
@@ -51,10 +53,10 @@ def main():
     every = []
     for folder in given.pictures:
         paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)[: given.limit]
-        truth = [np.asarray(Image.open(path).convert("RGB")) for path in paths]
+        truth = [middle(np.asarray(Image.open(path).convert("RGB")), given.side) for path in paths]
         real = features_of(truth)
-        print(f"{platform.machine()}, 1 thread, torch {torch.__version__}; {len(truth)} pictures of {folder}, seeds 0 "
-              f"to {len(truth) - 1}; FD of {len(real)} squares ({too_small(*real.shape) or 'enough'})\n")  # fmt: skip
+        print(f"{platform.machine()}, 1 thread, torch {torch.__version__}; {len(truth)} pictures of {folder}, at most "
+              f"{given.side} pixels a side, seeds 0 to {len(truth) - 1}; FD of {len(real)} squares ({too_small(*real.shape) or 'enough'})\n")  # fmt: skip
         print("| codec, quality | bits/px | steps | PSNR, dB | SSIMULACRA2 | FD-EffLite0 | against most | CPU-s/Mpx |")
         print("|---" * 8 + "|", flush=True)
         for name in given.codec:
