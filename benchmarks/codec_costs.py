@@ -170,8 +170,8 @@ def seams(codec, truth, made):
     for a, b in ((truth, made), (truth.swapaxes(0, 1), made.swapaxes(0, 1))):
         sizes = jumps(a, b)
         for kind, chosen in places(codec, a.shape[1]).items():
-            found.setdefault(kind, []).append(sizes[chosen].mean() if chosen.any() else np.nan)
-    return {kind: float(np.mean(both)) for kind, both in found.items()}
+            found.setdefault(kind, []).extend([sizes[chosen].mean()] if chosen.any() else [])
+    return {kind: float(np.mean(both)) for kind, both in found.items() if both}
 
 
 def jumps(truth, made, *, rows=256):

@@ -56,7 +56,8 @@ def main():
         truth = [middle(np.asarray(Image.open(path).convert("RGB")), given.side) for path in paths]
         real = features_of(truth)
         print(f"{platform.machine()}, 1 thread, torch {torch.__version__}; {len(truth)} pictures of {folder}, at most "
-              f"{given.side} pixels a side, seeds 0 to {len(truth) - 1}; FD of {len(real)} squares ({too_small(*real.shape) or 'enough'})\n")  # fmt: skip
+              f"{given.side} pixels a side, seeds 0 to {len(truth) - 1}; FD of {len(real)} squares "
+              f"({too_small(*real.shape) or 'enough'})\n")  # fmt: skip
         print("| codec, quality | bits/px | steps | PSNR, dB | SSIMULACRA2 | FD-EffLite0 | against most | CPU-s/Mpx |")
         print("|---" * 8 + "|", flush=True)
         for name in given.codec:
