@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cache
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
@@ -80,6 +81,21 @@ SAMPLERS = {**DETERMINISTIC, **ANCESTRAL, **EXCHANGING}
 def table(members: dict) -> dict:
     """Arguments of parametrize that run a test over every member of a table, with readable names."""
     return {"argvalues": list(members.values()), "ids": [name.replace(" ", "_") for name in members]}
+
+
+def crossing(name: str, members: dict, schedules: dict | None = None) -> pytest.MarkDecorator:
+    """Runs a test with every member in every schedule under every noise: two of three among the slow tests.
+
+    In the fast ones noises take turns, so that every pair of a member, a schedule and a noise is there.
+    """
+    cases = []
+    for i, (member, value) in enumerate(members.items()):
+        for j, (process, levels) in enumerate((schedules or SCHEDULES).items()):
+            for k, (color, own) in enumerate(NOISES.items()):
+                marks = () if k == (i + j) % len(NOISES) else pytest.mark.slow
+                title = f"{color}-{process}-{member}".replace(" ", "_")
+                cases.append(pytest.param(value, levels, own, id=title, marks=marks))
+    return pytest.mark.parametrize((name, "process", "noise"), cases)
 
 
 def public(module, kind) -> set[str]:

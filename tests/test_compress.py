@@ -267,7 +267,9 @@ def test_codecs_at_hand(monkeypatch, tmp_path):
     models = {"first": Double(), "second": Double(seed=1), "third": Double(seed=2)}
     monkeypatch.setattr(checkpoint, "shipped", lambda: {name: tmp_path / name for name in ("first", "second", "film")})
     kinds = {"film": "mcvd"}
-    monkeypatch.setattr(checkpoint, "read_card", lambda p: SimpleNamespace(recipe=kinds.get(p.name, "compression")))
+    monkeypatch.setattr(
+        checkpoint, "read_card", lambda p: SimpleNamespace(recipe=kinds.get(p.name, "compression"), about={})
+    )
     monkeypatch.setattr(checkpoint, "load", lambda p, device: PictureCodec(models[p]) if p in models else object())
     monkeypatch.setattr(checkpoint, "locate", lambda p: p)
     codecs._loaded.cache_clear()
@@ -287,3 +289,42 @@ def test_codecs_at_hand(monkeypatch, tmp_path):
     codecs._loaded.cache_clear()
     assert framefill.pillow.FORMAT == "FFC"
     assert unpack(files["first"]).header.layers == 1, "it is small"
+
+
+def test_a_shipped_model_is_loaded_when_one_of_its_files_comes(monkeypatch, tmp_path):
+    monkeypatch.undo()
+    models, loaded = {"shipped": Double(), "own": Double(seed=1)}, []
+    marks = [mark.hex() for mark in PictureCodec(models["shipped"]).marks]
+    card = SimpleNamespace(recipe="compression", about={"fingerprints": marks})
+
+    def load(name, device):
+        loaded.append(name)
+        return PictureCodec(models[name])
+
+    monkeypatch.setattr(checkpoint, "shipped", lambda: {"shipped": tmp_path / "shipped"})
+    monkeypatch.setattr(checkpoint, "read_card", lambda p: card)
+    monkeypatch.setattr(checkpoint, "load", load)
+    monkeypatch.setattr(checkpoint, "locate", lambda p: p)
+    codecs._loaded.cache_clear()
+    codec, files = codecs.codec("own"), {name: PictureCodec(m).compress(scene(9, 9)) for name, m in models.items()}
+    codec.decompress(files["own"])
+    assert loaded == ["own"]
+    found = codec.decompress(files["shipped"])
+    assert loaded == ["own", "shipped"]
+    np.testing.assert_array_equal(found.pixels, PictureCodec(models["shipped"]).decompress(files["shipped"]).pixels)
+    codecs._loaded.cache_clear()
+
+
+def test_the_card_of_a_shipped_codec_has_its_fingerprints(monkeypatch):
+    monkeypatch.undo()
+    for name in codecs.shipped():
+        said = checkpoint.read_card(checkpoint.shipped()[name]).about["fingerprints"]
+        assert said == [mark.hex() for mark in checkpoint.load(name).marks]
+
+
+def test_what_a_file_says_is_told_without_any_model(call, photo, tmp_path, monkeypatch):
+    assert call("compress", photo, "-o", tmp_path / "a.ffc")[0] == 0
+    for module, name in ((codecs, "codec"), (checkpoint, "load"), (checkpoint, "read")):
+        monkeypatch.setattr(module, name, None)
+    code, out, _ = call("info", tmp_path / "a.ffc", "--json")
+    assert (code, json.loads(out)["size"]) == (0, "80x60")

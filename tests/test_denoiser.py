@@ -20,7 +20,19 @@ from framefill.diffusion.schedule import levels
 from framefill.diffusion.target import Eps, Residual, V, X
 from framefill.diffusion.weight import constant, snr, velocity
 from framefill.nets.unet import UNet
-from gaussian import NOISES, PRESERVING, SCHEDULES, TARGETS, WEIGHTS, gaussian, noise_power, table, through, white
+from gaussian import (
+    NOISES,
+    PRESERVING,
+    SCHEDULES,
+    TARGETS,
+    WEIGHTS,
+    crossing,
+    gaussian,
+    noise_power,
+    table,
+    through,
+    white,
+)
 
 TIMES = torch.tensor([0.05, 0.4, 0.9], dtype=torch.float64)
 SHAPE = (3, 2, 5, 6)
@@ -61,9 +73,7 @@ def by_hand(process, kind, noise, x, cond, seeds, sigma_data):
     return (of_n * x_t - sigma * answer) / (alpha * of_n - sigma * of_x), x_t
 
 
-@every_target
-@every_schedule
-@every_noise
+@crossing("kind", TARGETS)
 def test_loss_equals_one_written_by_hand(kind, process, noise):
     x, cond, seeds = white(0, *SHAPE), 0.1 * white(1, *SHAPE), [4, 5, 6]
     model = Denoiser(Bent(), process, kind, noise=noise, sigma_data=0.7)
@@ -77,9 +87,7 @@ def test_loss_equals_one_written_by_hand(kind, process, noise):
         torch.testing.assert_close(loss, expected, atol=1e-8, rtol=1e-8)
 
 
-@every_target
-@every_schedule
-@every_noise
+@crossing("kind", TARGETS)
 def test_a_perfect_network_has_no_loss_and_returns_the_signal(kind, process, noise):
     x, seeds = white(2, *SHAPE), [1, 2, 3]
     alpha, sigma = (v[:, None, None, None] for v in process(TIMES))

@@ -14,7 +14,7 @@ from framefill.diffusion.noise import GaussianFreeField
 from framefill.diffusion.schedule import cosine
 from framefill.diffusion.target import V
 from framefill.errors import BadInput
-from gaussian import NOISES, SAMPLERS, SCHEDULES, gaussian, public, table, white
+from gaussian import NOISES, SAMPLERS, SCHEDULES, crossing, gaussian, public, table, white
 
 T = torch.tensor([0.9, 0.5, 0.1], dtype=torch.float64)
 every_sampler = pytest.mark.parametrize("make", **table(SAMPLERS))
@@ -92,9 +92,7 @@ def test_both_estimates_come_from_one_call():
     assert torch.equal(c, torch.cat([cond, 0 * cond]))
 
 
-@every_sampler
-@every_schedule
-@every_noise
+@crossing("make", SAMPLERS)
 def test_guidance_of_gaussians_moves_the_mean(make, process, noise):
     # The posterior mean is affine in the prior mean, so guidance with scale w is exactly the model of condition w * c,
     # and sampling, which never looks inside, must agree: with every sampler, schedule and noise.

@@ -26,7 +26,7 @@ from framefill.diffusion.observe import (
 from framefill.diffusion.sample import DDIM, DDPM, DPMSolver, Heun
 from framefill.diffusion.schedule import cosine
 from framefill.errors import BadInput
-from gaussian import NOISES, SAMPLERS, SCHEDULES, gaussian, noise_power, public, table, through, white
+from gaussian import NOISES, SAMPLERS, SCHEDULES, crossing, gaussian, noise_power, public, table, through, white
 
 NAN = math.nan
 T = torch.tensor([0.9, 0.5, 0.1], dtype=torch.float64)
@@ -64,7 +64,6 @@ OBSERVATIONS = {
     "blocks": blocks,
     "noisy blocks": lambda n, *shape: blocks(n, *shape, std=0.2),
 }
-every_observation = pytest.mark.parametrize("observed", **table(OBSERVATIONS))
 
 
 def matrix(linear, *shape):
@@ -146,9 +145,7 @@ def test_every_wrapper_is_here():
 # --- the estimate -----------------------------------------------------------------------------------------------------
 
 
-@every_observation
-@every_schedule
-@every_noise
+@crossing("observed", OBSERVATIONS)
 def test_moment_matching_is_exact_on_gaussian_data(observed, process, noise):
     data, x_t, observation = gaussian(process, noise, H, W), white(0, 3, H, W), observed(3, H, W)
     exact = Dense(data, (observation,))(x_t, T, None)
@@ -187,9 +184,7 @@ def test_two_guidances_around_each_other_are_one_of_both_observations(noise):
     close(nested(x_t, T, None), Dense(data, (first, second))(x_t, T, None))
 
 
-@every_observation
-@every_schedule
-@every_noise
+@crossing("observed", OBSERVATIONS)
 def test_reconstruction_is_its_formula(observed, process, noise):
     # In matrices, with the Jacobian by finite columns of a curved model.
     model, x_t, observation = Curved(process, noise), white(4, 3, H, W), observed(3, H, W)
@@ -327,10 +322,12 @@ FINE = {
 }
 
 
-@pytest.mark.parametrize(("sampler", "tolerance"), **table(FINE))
-@every_noise
-@pytest.mark.parametrize("observed", [OBSERVATIONS["noisy cells"], OBSERVATIONS["blocks"]], ids=["cells", "blocks"])
-def test_samples_have_the_law_of_the_posterior(sampler, tolerance, noise, observed):
+SEEN = {name: OBSERVATIONS[name] for name in ("noisy cells", "blocks")}
+
+
+@crossing("fine", FINE, SEEN)  # observations in the place of schedules
+def test_samples_have_the_law_of_the_posterior(fine, process, noise):
+    (sampler, tolerance), observed = fine, process
     data, observation = gaussian(cosine(-10, 10), noise, H, W), observed(1, H, W)
     dense = Dense(data, (observation,))
     mean, covariance = law(sampler, exactly(), data, observation)

@@ -32,6 +32,7 @@ from gaussian import (
     SAMPLERS,
     SCHEDULES,
     Gaussian,
+    crossing,
     gaussian,
     modes,
     noise_power,
@@ -317,9 +318,7 @@ def test_dpm_solver_is_its_textbook_step(process, noise):
 # --- the ODE ----------------------------------------------------------------------------------------------------------
 
 
-@every_deterministic
-@every_schedule
-@every_noise
+@crossing("make", DETERMINISTIC)
 def test_order_of_convergence(make, process, noise):
     data, sampler = gaussian(process, noise), make(1)
     order = 2 if type(sampler) in (Heun, DPMSolver) else 1
@@ -334,9 +333,7 @@ def test_order_of_convergence(make, process, noise):
     assert errors[1] < (0.01 if order == 1 else 2e-4)
 
 
-@every_deterministic
-@every_schedule
-@every_noise
+@crossing("make", DETERMINISTIC)
 def test_a_fine_path_is_the_exact_map(make, process, noise):
     data = gaussian(process, noise)
     path = between(process, 2, reach=3.0)
@@ -389,9 +386,7 @@ def scalar(process, variance=1.0, mean=0.0):
     return Gaussian(process, White(), mean * one, variance * one)
 
 
-@pytest.mark.parametrize("make", **table({**ANCESTRAL, "ddim": DDIM}))
-@every_schedule
-@every_noise
+@crossing("make", {**ANCESTRAL, "ddim": DDIM})
 def test_ancestral_sampling_follows_the_recursion(make, process, noise):
     for steps in (1, 2, 24):
         data = gaussian(process, noise)
@@ -453,9 +448,7 @@ BIAS = {
 ENDING = {name: process for name, process in SCHEDULES.items() if name != "latent"}
 
 
-@pytest.mark.parametrize("name", BIAS)
-@pytest.mark.parametrize("process", **table(ENDING))
-@every_noise
+@crossing("name", {name: name for name in BIAS}, ENDING)
 def test_samples_have_the_spectrum_and_the_mean_of_the_data(name, process, noise):
     data = gaussian(process, noise)
     mean, variance = law(SAMPLERS[name](128 if name in DETERMINISTIC else 48), data)
@@ -502,9 +495,7 @@ def test_ddpm_with_small_variance_is_ddim_with_full_eta(process, noise):
 # --- batches, types, extremes -----------------------------------------------------------------------------------------
 
 
-@every_sampler
-@every_schedule
-@every_noise
+@crossing("make", SAMPLERS)
 def test_a_sample_is_the_same_alone_and_in_a_batch(make, process, noise):
     data = gaussian(process, noise)
     seeds = [3, 1, 4, 1592]
@@ -515,9 +506,7 @@ def test_a_sample_is_the_same_alone_and_in_a_batch(make, process, noise):
     assert len({row.sum().item() for row in together}) == 4
 
 
-@every_sampler
-@every_schedule
-@every_noise
+@crossing("make", SAMPLERS)
 def test_single_precision_agrees_with_double(make, process, noise):
     data = gaussian(process, noise)
     single = make(8)(data, zeros(2, 5, 6).float(), None, Rng([1, 2]))
