@@ -13,10 +13,12 @@ from pathlib import Path
 import torch
 
 import framefill
-from framefill import checkpoint
+from framefill import checkpoint, codecs
 from framefill.recipes import RECIPES
 from framefill.recipes.recipe import from_fields, override, to_fields
 from framefill.video.report import scores
+
+NEEDED = ("fields", "classes")  # what a model must know of its data
 
 
 def verified(folder):
@@ -64,6 +66,7 @@ def main():
     parser.add_argument("--verified", type=Path, help="a folder of `framefill evaluate`, for a model of fields")
     parser.add_argument("--made", type=Path, help="what benchmarks/interpolation.py --json wrote")
     parser.add_argument("--coded", type=Path, help="what benchmarks/rate_distortion.py -o wrote: points.json")
+    parser.add_argument("--scores", type=Path, help="a JSON object of scores, with `what` to say how they were found")
     parser.add_argument("--clips", type=int, default=50)
     parser.add_argument("--samples", type=int, default=4)
     parser.add_argument("--set", nargs="*", default=[], help="fields of use, not of training, such as calls=2")
@@ -80,7 +83,7 @@ def main():
         a["seconds"] for a, b in zip(lines, [*lines[1:], {"seconds": 0}], strict=True) if b["seconds"] < a["seconds"]
     )
     about = {
-        **({"fields": card.about["fields"]} if "fields" in card.about else {}),
+        **{name: card.about[name] for name in NEEDED if name in card.about},
         "data": words.said, "licence": words.licence, "note": words.note, "seconds": round(spent),
         "machine": f"CPU, {os.cpu_count()} cores shared with other work, torch {torch.__version__}",
     }  # fmt: skip
@@ -95,6 +98,10 @@ def main():
         about["scores"] = made(words.made)
     if words.coded:
         about["scores"] = coded(words.coded)
+    if words.scores:
+        about["scores"] = json.loads(words.scores.read_text())
+    if card.recipe in codecs.RECIPES:
+        about[codecs.FINGERPRINTS] = [mark.hex() for mark in framefill.load(target).marks]
     if words.verified:
         about["scores"] = verified(words.verified)
     checkpoint.write(target, halves, dataclasses.replace(card, about=about))

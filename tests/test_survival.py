@@ -80,8 +80,8 @@ def kills(recipe, tmp_path: Path, count: int) -> None:
         run += 1
 
 
-def test_six_kills(tiny, tmp_path):
-    kills(tiny, tmp_path, 6)
+def test_three_kills(tiny, tmp_path):
+    kills(tiny, tmp_path, 3)
 
 
 @pytest.mark.slow
