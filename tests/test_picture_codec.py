@@ -334,6 +334,8 @@ def test_without_room_for_drift_the_bound_would_break(monkeypatch):
 def test_a_lossless_file_needs_no_network(monkeypatch):
     picture, there = scene(40, 40), codec()
     data = there.compress(picture, max_error=0)
+    assert data == there.compress(picture, max_error=0, quality=0), "what is added does not lean on it: the least"
+    assert there.compress(picture, max_error=1) == there.compress(picture, max_error=1, quality=2)
     monkeypatch.setattr(Double, "mean", lambda *a: pytest.fail("decoded"))
     np.testing.assert_array_equal(there.decompress(data).pixels, picture.pixels)
 

@@ -80,8 +80,11 @@ class PictureCodec:
         """The file's bytes. `quality` 0 (smallest) to `model.qualities` - 1, by default the middle one.
 
         `steps` 0 (the faithful picture) to 31 and `seed` are how the file is decoded if nothing else is asked for.
-        With `max_error` no level of the decoded picture is off by more, on any machine; 0 is lossless.
+        With `max_error` no level of the decoded picture is off by more, on any machine; 0 is lossless. A bound so tight
+        that what is added does not lean on the network is by default at quality 0, which only serves as a preview then.
         """
+        if quality is None and max_error is not None and max_error < residual.ROOM[picture.depth]:
+            quality = 0
         quality = self._quality(quality)
         if max_error is not None and steps:
             raise BadInput(f"within {max_error} levels of the picture there is nothing to draw; leave the steps away")
