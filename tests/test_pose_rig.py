@@ -33,7 +33,7 @@ def rig(tmp_path):
         d["nodes"] += [{"name": "armature", "rotation": QUARTER, "scale": [0.01] * 3, "translation": [0, 0, 1],
                         "children": [0]}, {"name": "coat", "mesh": 1, "skin": 1}]  # fmt: skip
         d["meshes"].append(d["meshes"][0])
-        d["skins"].append(d["skins"][0] | {"joints": d["skins"][0]["joints"][:10]})
+        d["skins"].append(d["skins"][0])
         d["materials"] = [{"name": "cloth"}]
         d["scenes"][0]["nodes"] = [24, 25, 26]
 
@@ -116,7 +116,8 @@ def test_test_clips_are_refused_for_training():
 
 
 LOOK = """
-import bpy, json, sys
+import bpy, json, sys, numpy
+numpy.bool = bool  # Debian 12: Blender 3.4's importer is older than its numpy
 bpy.ops.wm.read_factory_settings(use_empty=True)
 bpy.ops.import_scene.gltf(filepath=sys.argv[-2])
 arm = next(o for o in bpy.data.objects if o.type == "ARMATURE")
