@@ -273,7 +273,7 @@ def test_keypoints_that_are_none_are_refused():
         (lambda: keypoints.named(torch.zeros(16, 3), "coco"), r"coco has \(17, 3\)"),
         (lambda: keypoints.handles({"left_eye": torch.zeros(3)}, character), "0 of 1 points lie at joints"),
         (lambda: keypoints.read({}), "a list of"),
-        (lambda: keypoints.read([[1, 2]]), "is no keypoint"),
+        (lambda: keypoints.read([[1]]), "is no keypoint"),
         (lambda: keypoints.read([[[1, 2, 3]], [[1, 2, 3], None]]), "same number"),
     ]
     for call, message in cases:

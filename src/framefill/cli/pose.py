@@ -151,14 +151,17 @@ def keypoints(
     who: Whose = OWN,
     out: To = NOWHERE,
 ) -> None:
-    """Poses from keypoints in space, as estimators give them; points may be missing.
+    """Poses from keypoints in space or in a picture, as estimators give them; points may be missing.
 
     Args:
-        points: A .json: [[x, y, z], ...] in metres, y up, null for a missing point; or a list of such, a pose each.
+        points: A .json: [[x, y, z], ...] in metres, y up, or [[x, y], ...] in pixels, y down, null for a missing
+            point; or a list of such, a pose each. Of pixels the camera is taken as far away and level, and depth as
+            what bones and habit make likely.
         layout: Whose order the points are in.
         tolerance: By how much handles may give way, in metres.
         resize: First bring the points to the character's size by the lengths of limbs.
     """
+    from framefill.pose import flat
     from framefill.pose import keypoints as known
 
     character = who.load()
@@ -166,10 +169,14 @@ def keypoints(
     found = []
     for person in known.read(_json(points)):
         seen = known.named(person, layout)
-        if resize:
+        in_picture = person.shape[1] == 2
+        if in_picture:
+            seen = flat.lifted(seen, character)
+        elif resize:
             size = known.scale(seen, character)
             seen = {name: size * point for name, point in seen.items()}
-        found.append(character.solve(known.handles(seen, character, tolerance)))
+        depth = flat.OPEN if in_picture else 0.0
+        found.append(character.solve(known.handles(seen, character, tolerance, depth=depth)))
     _tell_poses(character, found, out)
 
 
@@ -238,9 +245,9 @@ def _table(character: "Character", found: "Solution") -> None:
 
 def verbs() -> dict[str, Any]:
     """The verbs by name."""
-    from framefill.cli import poses
+    from framefill.cli import pose_image, poses
 
-    return {"solve": solve, "keypoints": keypoints} | poses.VERBS
+    return {"solve": solve, "keypoints": keypoints, "from-image": pose_image.from_image} | poses.VERBS
 
 
 def pose() -> None:

@@ -33,7 +33,7 @@ def recover(
     """The few handles that tell a pose, in the order of what they are worth, and the error after each.
 
     Args:
-        motion: A .bvh, .glb or AMASS .npz.
+        motion: A .bvh, .glb, .amc (its .asf beside it) or AMASS .npz.
         frame: Which frame, counted from 0.
         most: How many handles at most.
         enough: Stop at this error, in millimetres.
@@ -85,7 +85,7 @@ def retarget(
     """A motion put on another skeleton: joints matched by role, lengths in proportion, feet where they were.
 
     Args:
-        motion: A .bvh, .glb or AMASS .npz.
+        motion: A .bvh, .glb, .amc (its .asf beside it) or AMASS .npz.
         onto: The .bvh or .glb that shall wear it; by default framefill's body, of --shape and --gender.
         sliding: Carry the turns alone, and let the feet end where they do.
     """

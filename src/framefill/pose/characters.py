@@ -17,7 +17,7 @@ from framefill.errors import BadInput
 from framefill.pose import habits
 from framefill.pose.body import Body
 from framefill.pose.effectors import Effector, Place, Turn
-from framefill.pose.files import bvh, glb, smpl
+from framefill.pose.files import asf, bvh, glb, smpl
 from framefill.pose.human import human
 from framefill.pose.motion import Motion
 from framefill.pose.retarget import Rig
@@ -30,13 +30,17 @@ STANDING, FLAT = 0.03, 0.2  # metres and radians: how exactly feet stay where no
 
 @dataclass(frozen=True)
 class Character:
-    """A rig, where its joints stand at rest (J, 3), and, of bodies with a skin, body, shape and gender."""
+    """A rig, where its joints stand at rest (J, 3), and, of bodies with a skin, body, shape and gender.
+
+    file: the .glb that a rig is from, whose meshes are written back with its motion.
+    """
 
     rig: Rig
     stands: Tensor = field(compare=False)
     body: Body | None = None
     shape: tuple[float, ...] = ()
     gender: str = "neutral"
+    file: Path | None = None
 
     @cached_property
     def manner(self) -> habits.Manner:
@@ -88,7 +92,7 @@ def load(path: Path | None, shape: Sequence[float] = (), gender: str = "neutral"
     rig = Rig.of(still.skeleton, still.local[0])
     stands = torch.from_numpy(rig.positions).clone()
     stands[:, 1] -= stands[:, 1].min()
-    return Character(rig, stands)
+    return Character(rig, stands, file=path if path.suffix.lower() == ".glb" else None)
 
 
 def wearing(body: Body, shape: Sequence[float] = (), gender: str = "neutral") -> Character:
@@ -102,7 +106,9 @@ def skeleton_of(path: Path) -> Motion:
     suffix = path.suffix.lower()
     if suffix == ".glb":
         return glb.read(path, still=True)
+    if suffix == ".asf":
+        return asf.read_skeleton(path)
     if suffix != ".bvh":
-        raise BadInput(f"{path}: a character comes from .bvh, .glb, or SMPL's .npz; give one of these")
+        raise BadInput(f"{path}: a character comes from .bvh, .glb, .asf, or SMPL's .npz; give one of these")
     skeleton = bvh.read(path).skeleton
     return Motion(skeleton, torch.eye(3).double().expand(1, len(skeleton), 3, 3), torch.zeros(1, 3).double())

@@ -16,14 +16,24 @@ SLACK = 1e-4  # how far from 1 a rotation's determinant or its rows' products ma
 
 @dataclass(frozen=True)
 class Place:
-    """The joint's world position: target (3,) or (B, 3) in metres."""
+    """The joint's world position: target (3,) or (B, 3) in metres.
+
+    depth: metres by which z may be wrong besides the tolerance, for places seen by a camera that looks along z.
+    """
 
     joint: str
     target: Tensor = field(compare=False)
     tolerance: float = 0.0
+    depth: float = 0.0
 
     def __post_init__(self) -> None:
         _check(self.joint, "position", self.target, (3,), self.tolerance)
+        _check(self.joint, "position", self.target, (3,), self.depth)
+
+    @property
+    def slack(self) -> tuple[float, float, float]:
+        """The tolerance along x, y and z."""
+        return self.tolerance, self.tolerance, self.tolerance + self.depth
 
 
 @dataclass(frozen=True)

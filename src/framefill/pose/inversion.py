@@ -6,6 +6,7 @@ exp(-|f - f_i|^2 / 2 h^2) with h = 0.02; where all weights vanish, the nearest. 
 bones that both have, with shapes kept likely, from the kernel's estimate if the rig has its lengths.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,7 @@ SAMPLES, SEED, WIDTH = 20_000, 0, 0.02
 SHAPES, SCALES = 5.0, (0.2, 2.0)
 STEPS = 30
 LIKELY = 1e-3  # metres of bone error that one standard deviation of shape is worth
+ROUGH = 0.02  # the same where bones are estimates
 PAIRS = (
     ("right_hip", "right_knee"), ("right_knee", "right_ankle"), ("head", "right_ankle"), ("head", "right_wrist"),
     ("right_shoulder", "right_elbow"), ("right_elbow", "right_wrist"),
@@ -64,9 +66,28 @@ def by_optimisation(rig: Rig, body: Body, *, scaled: bool = True) -> Fit:
     if all(role in rig.roles for pair in PAIRS for role in pair):
         begun = by_kernel(rig, body)
         shape, size = np.clip(begun.shape, -3, 3), begun.scale
-    x = np.array([*shape, size if scaled else 1.0])
-    free = COMPONENTS + scaled
-    keep = np.append(np.full(COMPONENTS, LIKELY), 0)
+    x = _descend(body, pairs, goal, np.array([*shape, size if scaled else 1.0]), COMPONENTS + scaled, LIKELY)
+    return _fit(rig, body, x[:-1], float(x[-1]))
+
+
+def by_lengths(lengths: Mapping[tuple[str, str], float], body: Body) -> tuple[tuple[float, ...], float]:
+    """Shape and scale of the body that has such bones, in metres by roles of their ends, as an estimator saw them.
+
+    Estimates are rough, so the shape stays likelier than it does for a rig. Raises BadInput for fewer than four bones.
+    """
+    if len(lengths) < 4 or not all(0 < length < np.inf for length in lengths.values()):
+        raise BadInput(f"{len(lengths)} bones are known; a shape needs four or more, of finite lengths above 0")
+    pairs, goal = tuple(lengths), np.array([*lengths.values()])
+    size = float((goal / _lengths(body, np.zeros((1, COMPONENTS)), pairs)[0]).mean())
+    x = _descend(body, pairs, goal / size, np.append(np.zeros(COMPONENTS), 1.0), COMPONENTS + 1, ROUGH)
+    return tuple(x[:-1].tolist()), float(x[-1]) * size
+
+
+def _descend(
+    body: Body, pairs: tuple[tuple[str, str], ...], goal: Floats, x: Floats, free: int, likely: float
+) -> Floats:
+    """Shape and size (11,) of least squares; the first `free` of them change."""
+    keep = np.append(np.full(COMPONENTS, likely), 0)
 
     def residual(x: Floats) -> Floats:
         return np.append(x[-1] * _lengths(body, x[None, :-1], pairs)[0] - goal, keep * x)
@@ -78,7 +99,7 @@ def by_optimisation(rig: Rig, body: Body, *, scaled: bool = True) -> Fit:
         x[:free] += change * min(1, 1 / np.abs(change).max())
         if np.abs(change).max() < 1e-7:
             break
-    return _fit(rig, body, x[:-1], float(x[-1]))
+    return x
 
 
 def shared(rig: Rig) -> tuple[tuple[str, str], ...]:

@@ -37,26 +37,38 @@ FEWEST = 3
 
 
 def named(points: Tensor, layout: str) -> dict[str, Tensor]:
-    """Points (K, 3) of a layout by name; those that are not finite are left out. Raises BadInput for another number."""
+    """Points (K, 3), or (K, 2) of a picture, by name; those that are not finite are left out.
+
+    Raises BadInput for another number.
+    """
     names = LAYOUTS.get(layout)
     if names is None:
         raise BadInput(f"keypoints of {layout!r}; choose one of {', '.join(LAYOUTS)}")
-    if points.shape != (len(names), 3):
-        raise BadInput(f"keypoints {tuple(points.shape)}; {layout} has ({len(names)}, 3), missing ones as nan")
+    if points.shape not in ((len(names), 3), (len(names), 2)):
+        raise BadInput(
+            f"keypoints {tuple(points.shape)}; {layout} has ({len(names)}, 3), or 2 in a picture; missing ones as nan"
+        )
     return {name: point.double() for name, point in zip(names, points, strict=True) if torch.isfinite(point).all()}
 
 
-def handles(found: Mapping[str, Tensor], character: Character, tolerance: float = TOLERANCE) -> list[Effector]:
-    """The handles of named points. Raises BadInput where fewer than three points lie at joints."""
+def handles(
+    found: Mapping[str, Tensor], character: Character, tolerance: float = TOLERANCE, *, depth: float = 0.0
+) -> list[Effector]:
+    """The handles of named points; `depth`: metres by which a camera that looks along z may be wrong in z besides.
+
+    Raises BadInput where fewer than three points lie at joints.
+    """
     made: list[Effector] = [
-        Place(character.joint(name), point, tolerance) for name, point in found.items() if name in character.rig.roles
+        Place(character.joint(name), point, tolerance, depth)
+        for name, point in found.items()
+        if name in character.rig.roles
     ]
     if len(made) < FEWEST:
         raise BadInput(f"{len(made)} of {len(found)} points lie at joints; a pose needs {FEWEST} or more")
     ears = [found[name] for name in ("left_ear", "right_ear") if name in found]
     if "head" in character.rig.roles and len(ears) == 2:
-        made.append(Place(character.joint("head"), sum(ears, torch.zeros(3)) / 2, max(AROUND, tolerance)))
-        if "nose" in found:
+        made.append(Place(character.joint("head"), sum(ears, torch.zeros(3)) / 2, max(AROUND, tolerance), depth))
+        if "nose" in found and depth < AROUND:  # where a face looks takes depth
             forward = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
             made.append(Look(character.joint("head"), found["nose"], forward, FACING))
     return made
@@ -76,7 +88,10 @@ def scale(found: Mapping[str, Tensor], character: Character) -> float:
 
 
 def read(content: object) -> Tensor:
-    """Points (N, K, 3) of what JSON held: [[x, y, z], ...] or a list of such, null or short rows for missing ones."""
+    """Points (N, K, 3 or 2) of what JSON held: [[x, y, z], ...] or a list of such, null for missing ones.
+
+    Points of a picture have two numbers, pixels to the right and down.
+    """
     if not isinstance(content, list) or not content:
         raise BadInput("keypoints are a list of [x, y, z]; null stands for a missing one")
     single = not any(isinstance(row, list) and row and isinstance(row[0], list | type(None)) for row in content)
@@ -84,12 +99,17 @@ def read(content: object) -> Tensor:
     rows = [[_point(point) for point in person] for person in people if isinstance(person, list)]
     if len(rows) != len(people) or len({len(row) for row in rows}) != 1:
         raise BadInput("every pose must have the same number of keypoints; null stands for a missing one")
-    return torch.tensor(rows, dtype=torch.float64)
+    sizes = {len(point) for row in rows for point in row if point}
+    if len(sizes) > 1:
+        raise BadInput("some keypoints have 2 numbers and some 3; give pixels for all, or places in space for all")
+    missing = [math.nan] * max(sizes, default=3)
+    return torch.tensor([[point or missing for point in row] for row in rows], dtype=torch.float64)
 
 
 def _point(point: object) -> Sequence[float]:
+    """The numbers of a point, none of a missing one."""
     if point is None:
-        return [math.nan] * 3
-    if not isinstance(point, list) or len(point) < 3 or not all(isinstance(v, int | float) for v in point[:3]):
+        return []
+    if not isinstance(point, list) or len(point) < 2 or not all(isinstance(v, int | float) for v in point[:3]):
         raise BadInput(f"{str(point)[:40]!r} is no keypoint; give [x, y, z] in metres, or null for a missing one")
     return [float(v) for v in point[:3]]

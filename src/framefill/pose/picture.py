@@ -13,6 +13,7 @@ from framefill.pose.turning import Floats
 
 SIDE, FINE, MARGIN = 480, 3, 0.15  # pixels of a view; drawn this much larger, then made small; metres around the body
 COLOURS = {"left": (33, 102, 172), "right": (178, 24, 43), "": (64, 64, 64)}
+DOT = 4  # pixels around a point that was seen
 PAPER, GROUND, HANDLE = (255, 255, 255), (200, 200, 200), (0, 140, 60)
 
 
@@ -33,6 +34,16 @@ def write(path: Path, skeleton: Skeleton, positions: Tensor, handles: Sequence[T
     """Writes the picture as PNG. Raises Failed where it cannot be written."""
     with replacing(path) as part:
         draw(skeleton, positions, handles).save(part, format="PNG")
+
+
+def beside(photo: Image.Image, drawing: Image.Image, points: Sequence[Tensor] = ()) -> Image.Image:
+    """A photo with what was seen in it (2,) marked, as high as the drawing, and the drawing on its right."""
+    scale = drawing.height / photo.height
+    small = photo.resize((max(1, round(scale * photo.width)), drawing.height), Image.Resampling.LANCZOS)
+    pen = ImageDraw.Draw(small)
+    for x, y in (scale * point.double().numpy() for point in points):
+        pen.ellipse([x - DOT, y - DOT, x + DOT, y + DOT], HANDLE, PAPER)
+    return Image.fromarray(np.concatenate([np.asarray(small), np.asarray(drawing)], 1))
 
 
 def _view(

@@ -14,7 +14,7 @@ from framefill.errors import BadInput
 from framefill.pose import picture
 from framefill.pose.characters import Character
 from framefill.pose.effectors import Look, Place, Turn
-from framefill.pose.files import amass, bvh, glb
+from framefill.pose.files import amass, asf, bvh, glb
 from framefill.pose.motion import Motion
 from framefill.pose.solve import Solution
 from framefill.pose.turning import logarithm
@@ -30,7 +30,7 @@ def check(path: Path | None, character: Character, *, replace: bool) -> None:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise BadInput(f"{path}: poses are written as {', '.join(SUFFIXES)}; choose a name that ends so")
-    if suffix in (".glb", ".npz") and character.body is None:
+    if character.body is None and (suffix == ".npz" or (suffix == ".glb" and character.file is None)):
         raise BadInput(f"{path}: {suffix} holds framefill's and SMPL's bodies; write this skeleton as .bvh or .json")
     if path.exists() and not replace:
         raise BadInput(f"{path} is already there; give --overwrite to replace it, or choose another name")
@@ -48,6 +48,8 @@ def write(path: Path, character: Character, motion: Motion, handles: Sequence[Te
     elif suffix == ".json":
         with replacing(path) as part:
             part.write_text(json.dumps(described(motion)) + "\n")
+    elif character.file is not None and suffix == ".glb":
+        glb.write_rig(path, character.file, motion)
     elif body is not None and suffix == ".glb":
         glb.write(path, motion, body, character.shape)
     elif body is not None:
@@ -86,7 +88,7 @@ def missed(found: Solution, sample: int = 0) -> list[dict[str, Any]]:
 
 
 def motion_of(path: Path, character: Character | None = None) -> Motion:
-    """The motion in a .bvh, .glb or (AMASS) .npz file; the last is worn by `character`, or by framefill's own body."""
+    """The motion in a .bvh, .glb, .amc or (AMASS) .npz; the last is worn by `character`, or by framefill's own body."""
     suffix = path.suffix.lower()
     if suffix == ".bvh":
         return bvh.read(path)
@@ -98,4 +100,6 @@ def motion_of(path: Path, character: Character | None = None) -> Motion:
         take = amass.read(path)
         body = character.body if character and character.body else human(take.gender)
         return take.motion(body)
-    raise BadInput(f"{path}: motion is read from .bvh, .glb and AMASS's .npz; give one of these")
+    if suffix == ".amc":
+        return asf.read(path)
+    raise BadInput(f"{path}: motion is read from .bvh, .glb, .amc and AMASS's .npz; give one of these")

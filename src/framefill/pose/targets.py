@@ -35,8 +35,9 @@ class Targets:
         self.place, self.turn, self.look = stacked
         looks = [e.axis.double().numpy() for e in effectors if isinstance(e, Look)]
         self.axis = unit(np.stack(looks)) if looks else np.zeros((0, 3))
-        sizes = [9 if isinstance(e, Turn) else 3 for e in self.effectors]
-        self.tolerance = np.repeat([float(e.tolerance) for e in self.effectors], sizes)
+        rows = [e.slack if isinstance(e, Place) else (e.tolerance,) * _rows(e) for e in self.effectors]
+        self.tolerance = np.array([float(value) for row in rows for value in row])
+        self._seen = np.array([[1, 1, 0 if e.depth else 1] for e in effectors if isinstance(e, Place)]).reshape(-1, 3)
 
     def bind(self, skeleton: Skeleton, pivots: NDArray[np.int64]) -> None:
         """Say which joint (V,) each angular variable turns; the masks (V, 1, E) say what it moves or turns along."""
@@ -88,16 +89,23 @@ class Targets:
         return (turned[:, self.looks] @ self.axis[:, :, None])[..., 0]
 
     def misses(self, positions: Floats, turned: Floats) -> Floats:
-        """(B, E) in the order in which the handles were given: metres for places, radians for the others."""
+        """(B, E) in the order in which the handles were given: metres for places, radians for the others.
+
+        Of a place with `depth`, how far it is missed across the camera's axis.
+        """
         goal, look = unit(self.look - positions[:, self.looks]), self._sight(turned)
         apart = np.linalg.norm(cross(look, goal), axis=-1)
         found = [
-            np.linalg.norm(positions[:, self.places] - self.place, axis=-1),
+            np.linalg.norm((positions[:, self.places] - self.place) * self._seen, axis=-1),
             angle(turned[:, self.turns], self.turn),
             np.arctan2(apart, (look * goal).sum(-1)),
         ]
         places = {id(effector): i for i, effector in enumerate(self.effectors)}
         return np.concatenate(found, 1)[:, [places[id(effector)] for effector in self.given]]
+
+
+def _rows(effector: Turn | Look) -> int:
+    return 9 if isinstance(effector, Turn) else 3
 
 
 def _with_root(swept: Floats) -> Floats:

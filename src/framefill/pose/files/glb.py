@@ -1,4 +1,4 @@
-"""glTF 2.0 in one binary file: a skinned body and its motion out, the joints and the motion of a skin in.
+"""glTF 2.0 in one binary file: a skinned body and its motion out, the joints and the motion of a rig in and back.
 
 glTF is in metres with y up, as framefill is. Rotations are quaternions with w last; a joint's node stands at its offset
 from its parent, and the root's translation is animated. What comes in may have been written by anyone: the file's own
@@ -8,12 +8,15 @@ lengths, counts and offsets only ever choose within the bytes that are there.
 import json
 import math
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from framefill.atomic import replacing
 from framefill.errors import BadInput, MediaError
@@ -82,12 +85,16 @@ def write(path: Path, motion: Motion, body: Body, shape: Any = ()) -> None:
         "bufferViews": out.views,
         "buffers": [{"byteLength": len(out.data)}],
     }
+    _save(path, content, bytes(out.data))
+
+
+def _save(path: Path, content: Any, data: bytes) -> None:
     text = json.dumps(content, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 4)
     with replacing(path) as part, part.open("wb") as file:
-        file.write(struct.pack("<4sII", b"glTF", 2, 28 + len(text) + len(out.data)))
+        file.write(struct.pack("<4sII", b"glTF", 2, 28 + len(text) + len(data)))
         file.write(struct.pack("<I4s", len(text), b"JSON") + text)
-        file.write(struct.pack("<I4s", len(out.data), b"BIN\0") + bytes(out.data))
+        file.write(struct.pack("<I4s", len(data), b"BIN\0") + data)
 
 
 def _mesh(out: _Writer, body: Body, vertices: NDArray) -> dict[str, Any]:
@@ -126,9 +133,43 @@ def read(path: Path, *, still: bool = False) -> Motion:
     evenly spaced. Raises MediaError for a file that is damaged, is no binary glTF, or holds what framefill's joints
     cannot do (scaled or sheared joints, joints moved by the animation); BadInput for hierarchies that are refused.
     """
-    try:
+    with _refusing(path):
         content, data = _chunks(path)
         return _motion(_Reader(content | {"animations": []} if still else content, data))
+
+
+def write_rig(path: Path, source: Path, motion: Motion) -> None:
+    """Writes the rig of `source`, its meshes, skins and materials as they are, with the motion as its one animation.
+
+    The motion is in metres in the world; the joints get it in the units and axes of their file. Raises BadInput where
+    the motion is of other joints, MediaError for a source that `read` refuses or that keeps its data elsewhere.
+    """
+    with _refusing(source):
+        content, data = _chunks(source)
+        rig = RigNodes(_Reader(content | {"animations": []}, data))
+        if (rig.skeleton.names, rig.skeleton.parents) != (motion.skeleton.names, motion.skeleton.parents):
+            raise BadInput(f"the motion and {source} have different joints; retarget the motion first")
+        if not content.get("buffers") or "uri" in content["buffers"][0]:
+            raise ValueError("its first buffer is not in the file")
+        local = motion.local.double().clone()
+        local[:, rig.root] = rig.turn.T @ local[:, rig.root]
+        own = Motion(motion.skeleton, local, rig.from_world(motion.root.double()), motion.seconds)
+        out = _Writer()
+        out.data += data + b"\0" * (-len(data) % 4)
+        out.views, out.accessors = [*content.get("bufferViews", ())], [*content.get("accessors", ())]
+        animation = _animation(out, own)
+        for channel in animation["channels"]:
+            channel["target"]["node"] = rig.joints[channel["target"]["node"]]
+        parts = {"animations": [animation], "accessors": out.accessors, "bufferViews": out.views}
+        buffers = [content["buffers"][0] | {"byteLength": len(out.data)}, *content["buffers"][1:]]
+    _save(path, content | parts | {"buffers": buffers}, bytes(out.data))
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """Whatever is wrong with a file as one MediaError."""
+    try:
+        yield
     except OSError as error:
         raise MediaError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError, OverflowError) as error:
@@ -187,35 +228,105 @@ class _Reader:
 
 
 def _motion(file: _Reader) -> Motion:
-    joints = file.item("skins", 0)["joints"]
-    nodes = [file.item("nodes", node) for node in joints]
-    if not 0 < len(set(joints)) == len(joints) <= MOST_JOINTS:
-        raise ValueError(f"a skin of {len(joints)} joints")
-    if any("matrix" in node or not np.allclose(node.get("scale", 1), 1) for node in nodes):
-        raise ValueError("joints that are scaled or given by a matrix")
-    places = {node: i for i, node in enumerate(joints)}
-    parents = [-1] * len(joints)
-    for node in joints:
-        for child in file.item("nodes", node).get("children", ()):
-            if child in places:
-                parents[places[child]] = places[node]
-    offsets = torch.tensor([_numbers(node, "translation", 3, 0.0) for node in nodes], dtype=torch.float64)
-    names = tuple(str(node.get("name", f"joint {i}")) for i, node in enumerate(nodes))
-    skeleton = Skeleton(names, tuple(parents), offsets)
-    turns = torch.tensor([_numbers(node, "rotation", 4, 1.0) for node in nodes], dtype=torch.float64)
-    tracks = _tracks(file, places)
+    rig = RigNodes(file)
+    tracks = _tracks(file, rig.places)
     times = next(iter(tracks.values()))[0] if tracks else np.zeros(1)
-    quaternions, root = turns.expand(len(times), -1, 4).clone(), offsets[skeleton.root].expand(len(times), 3)
+    quaternions = rig.turns.expand(len(times), -1, 4).clone()
+    root = rig.stands[rig.root].expand(len(times), 3)
     for (joint, kind), (own, values) in tracks.items():
         if len(own) != len(times) or np.abs(own - times).max() > 1e-6:
             raise ValueError("joints are animated at different times; bake the animation")
         if kind == "rotation":
             quaternions[:, joint] = torch.from_numpy(values)
-        elif joint == skeleton.root:
+        elif joint == rig.root:
             root = torch.from_numpy(values)
-        elif np.abs(values - offsets[joint].numpy()).max() > 1e-4:
-            raise ValueError(f"the joint {names[joint]!r} is moved, not turned")
-    return Motion(skeleton, rotations.from_quaternion(quaternions.roll(1, -1)), root, _seconds(times))
+        elif np.abs(values - rig.stands[joint].numpy()).max() * rig.scale > 1e-4:
+            raise ValueError(f"the joint {rig.skeleton.names[joint]!r} is moved, not turned")
+    local = rotations.from_quaternion(quaternions.roll(1, -1))
+    local[:, rig.root] = rig.turn @ local[:, rig.root]
+    return Motion(rig.skeleton, local, rig.to_world(root), _seconds(times))
+
+
+class RigNodes:
+    """The joints of a file's skins as one skeleton, and how the nodes above its root lie in the world.
+
+    What stands above the root may turn, move and scale it as a whole (exporters convert units and axes so); nodes
+    between joints may not. `turn`, `scale` and `shift` take the root's parent frame to the world.
+    """
+
+    def __init__(self, file: _Reader):
+        skins = [file.item("skins", i)["joints"] for i in range(max(1, len(file.content["skins"])))]
+        joints = list(dict.fromkeys(node for skin in skins for node in skin))
+        nodes = [file.item("nodes", node) for node in joints]
+        if not 0 < len(joints) <= MOST_JOINTS or len(skins[0]) != len(set(skins[0])):
+            raise ValueError(f"a skin of {len(skins[0])} joints")
+        if any("matrix" in node or not np.allclose(node.get("scale", 1), 1) for node in nodes):
+            raise ValueError("joints that are scaled or given by a matrix")
+        self.joints, self.places = joints, {node: i for i, node in enumerate(joints)}
+        above = {child: i for i, node in enumerate(file.content["nodes"]) for child in node.get("children", ())}
+        parents = tuple(self.places.get(above.get(node, -1), -1) for node in joints)
+        self.stands = torch.tensor([_numbers(node, "translation", 3, 0.0) for node in nodes], dtype=torch.float64)
+        self.turns = torch.tensor([_numbers(node, "rotation", 4, 1.0) for node in nodes], dtype=torch.float64)
+        names = tuple(str(node.get("name", f"joint {i}")) for i, node in enumerate(nodes))
+        self.root = parents.index(-1) if -1 in parents else 0
+        over = _over(above, joints[self.root])
+        self.scale, self.turn, self.shift = _frame(file, over)
+        _check_still(file, over)
+        self.skeleton = Skeleton(names, parents, self.scale * self.stands)
+
+    def to_world(self, root: Tensor) -> Tensor:
+        """Places (..., 3) of the root node as in the world, in metres."""
+        return self.scale * root @ self.turn.T + self.shift
+
+    def from_world(self, root: Tensor) -> Tensor:
+        """Places (..., 3) in the world as the root node's translation."""
+        return (root - self.shift) @ self.turn / self.scale
+
+
+def _over(above: dict[int, int], node: int) -> list[int]:
+    """The nodes above a node, the nearest first."""
+    found: list[int] = []
+    while (node := above.get(node, -1)) >= 0:
+        if node in found:
+            raise ValueError("nodes that are their own ancestors")
+        found.append(node)
+    return found
+
+
+def _frame(file: _Reader, over: list[int]) -> tuple[float, Tensor, Tensor]:
+    """Scale, rotation (3, 3) and shift (3,) of nodes on top of each other."""
+    whole = torch.eye(4).double()
+    for node in reversed(over):
+        whole = whole @ _matrix(file.item("nodes", node))
+    turned = whole[:3, :3]
+    scale = torch.linalg.det(turned).abs().item() ** (1 / 3)
+    if not 1e-6 < scale < 1e6 or not torch.allclose(
+        turned @ turned.T, scale**2 * torch.eye(3).double(), atol=1e-4 * scale**2
+    ):
+        raise ValueError("the joints stand below a node that stretches them; apply its scale")
+    if torch.linalg.det(turned) < 0:
+        raise ValueError("the joints stand below a node that mirrors them; apply its scale")
+    return scale, turned / scale, whole[:3, 3]
+
+
+def _matrix(node: Any) -> Tensor:
+    """What a node does to what is below it (4, 4)."""
+    if "matrix" in node:
+        return torch.tensor(_numbers(node, "matrix", 16, 1.0), dtype=torch.float64).reshape(4, 4).T
+    made = torch.eye(4).double()
+    quaternion = torch.tensor(_numbers(node, "rotation", 4, 1.0), dtype=torch.float64)
+    sizes = _numbers(node, "scale", 3, 1.0) if "scale" in node else [1.0] * 3
+    made[:3, :3] = rotations.from_quaternion(quaternion.roll(1)) @ torch.diag(torch.tensor(sizes).double())
+    made[:3, 3] = torch.tensor(_numbers(node, "translation", 3, 0.0))
+    return made
+
+
+def _check_still(file: _Reader, over: list[int]) -> None:
+    """Nodes above the root are where the file has them: what an animation does to them is not read."""
+    for animation in (file.content.get("animations") or ())[:1]:
+        for channel in animation["channels"]:
+            if channel["target"].get("node") in over:
+                raise ValueError("a node above the joints is animated; bake the animation onto the joints")
 
 
 def _tracks(file: _Reader, places: dict[int, int]) -> dict[tuple[int, str], tuple[NDArray, NDArray]]:
