@@ -341,6 +341,8 @@ def test_a_model_of_clips_draws_whole_clips_on_a_sheet(tmp_path, call):
     checkpoint.save(product, tmp_path / "m.safetensors")
     code, _, err = call("generate", "-m", tmp_path / "m.safetensors", "-n", 3, "-o", tmp_path / "folder")
     assert (code, "draws clips of 4 frames" in err) == (2, True)
+    code, _, err = call("generate", "-m", tmp_path / "m.safetensors", "--against", "x", "-o", tmp_path / "one.png")
+    assert (code, "--against compares pictures" in err) == (2, True)
     code, _, err = call("generate", "-m", tmp_path / "m.safetensors", "-n", 3, "-o", tmp_path / "three.png")
     assert code == 0, err
     three = Image.open(tmp_path / "three.png")
@@ -348,3 +350,27 @@ def test_a_model_of_clips_draws_whole_clips_on_a_sheet(tmp_path, call):
     assert Image.open(tmp_path / "six.png").height > 1.7 * three.height
     with pytest.raises(BadInput, match="taught real clips"):
         product.reconstruct(np.zeros((1, 8, 8, 1), np.uint8))
+
+
+def test_what_was_drawn_is_held_against_what_was_learnt(tmp_path, call):
+    """Drawn pictures that are the training pictures are copies, all of them; that are the test pictures, none."""
+    recipe = PRIOR.after(to_fields(replace(SMALL, pseudo="still", temporal=0)))
+    product = generator(pseudo="still", temporal=0)
+    model = tmp_path / "m.safetensors"
+    checkpoint.save(replace(product, card=Card("token-prior", "tiny", to_fields(recipe))), model)
+    drawn, said = framefill.load(model).generate(3, seed=0)[..., 0], {}
+    for own in ("train", "test"):
+        for split in ("train", "test"):
+            (tmp_path / own / split).mkdir(parents=True)
+            for i, picture in enumerate(drawn if split == own else 255 - drawn):
+                Image.fromarray(picture).save(tmp_path / own / split / f"{i}.pgm")
+        words = ("generate", "-m", model, "-n", 3, "--against", tmp_path / own, "--json")
+        code, out, err = call(*words, "-o", tmp_path / f"{own}.png")
+        assert code == 0, err
+        said[own] = json.loads(out)
+    assert (said["train"]["copies"], said["test"]["copies"]) == (1, 0)
+    assert (said["train"]["learnt"], said["train"]["held_out"]) == (3, 3)
+    call("generate", "-m", model, "-n", 3, "-o", tmp_path / "plain.png")
+    assert Image.open(tmp_path / "train.png").height > 2 * Image.open(tmp_path / "plain.png").height
+    code, _, err = call("generate", "-m", model, "--against", tmp_path / "nowhere", "-o", tmp_path / "n.png")
+    assert (code, "no such folder or .zip" in err) == (2, True)
