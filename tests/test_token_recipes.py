@@ -201,7 +201,8 @@ def test_wrong_pictures_and_clips_are_refused():
 def test_the_presets_are_the_papers_sizes():
     assert {n: r.frames for n, (r, _, _) in tokenizer.PRESETS.items()} | {} == {
         "cifar10-1": 1, "cifar10-8": 8, "cifar10-18": 18, "celeba-1": 1, "celeba-8": 8, "celeba-18": 18, "tiny": 4,
-        "tiny-1": 1, "tiny-digits": 4, "tiny-clips": 8,
+        "tiny-1": 1, "tiny-digits": 4, "tiny-faces": 4,
+        "tiny-clips": 8,
     }  # fmt: skip
     for presets, kind in ((tokenizer.PRESETS, Tokenizer), (token_prior.PRESETS, TokenPrior)):
         for name, (recipe, _, _) in presets.items():

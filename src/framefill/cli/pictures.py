@@ -37,8 +37,8 @@ def generate(
     `label` is the name or number of a class, `guidance` how much of it there is to be; `temperature` is of a flow. With
     `data`, says how many of them are copies of what is in it (see `against`).
     """
-    from framefill.cli.against import MOST, against
     from framefill.atomic import replacing
+    from framefill.cli.against import MOST, against
     from framefill.cli.progress import bar
     from framefill.video.files import Writer
     from framefill.video.sheet import contact_sheet
