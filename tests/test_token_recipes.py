@@ -375,3 +375,21 @@ def test_what_was_drawn_is_held_against_what_was_learnt(tmp_path, call):
     assert Image.open(tmp_path / "train.png").height > 2 * Image.open(tmp_path / "plain.png").height
     code, _, err = call("generate", "-m", model, "--against", tmp_path / "nowhere", "-o", tmp_path / "n.png")
     assert (code, "no such folder or .zip" in err) == (2, True)
+
+
+def test_what_disagrees_with_the_tokenizer_is_refused_and_what_agrees_is_not(run, folder, tmp_path, call):
+    words = ("train", "token-prior", folder, "--from", run, "-o", tmp_path / "prior", "--preset", "tiny", "--dry-run")
+    code, _, err = call(*words, "--set", "codes=32")
+    assert (code, "--set codes=32, but" in err, "has codes=16; leave it away" in err) == (2, True, True)
+    code, _, err = call(*words, "--set", "codes=16", "--set", "depth=1")
+    assert code == 0, err
+    code, _, err = call("generate", "-m", run, "--guidance", "2", "-o", tmp_path / "x.png")
+    assert code == 2
+
+
+def test_fewer_pictures_than_a_batch_are_refused(folder, monkeypatch, tmp_path):
+    recipe = replace(SMALL, batch_size=5)
+    with pytest.raises(BadInput, match="4 pictures to learn from are fewer than a batch of 5"):
+        recipe.source(folder, "train", cache=tmp_path)
+    assert len(replace(recipe, batch_size=4).source(folder, "train", cache=tmp_path)) == 4
+    assert len(recipe.source(folder, "val", cache=tmp_path)) == 4

@@ -106,8 +106,8 @@ def _model(options: Options, guidance: float | None) -> Any:
 
     model: Any = checkpoint.load(options.model, device=choose(options.device))
     samples = hasattr(model, "sampler")
-    if guidance is not None and not hasattr(model, "guidance"):
-        raise BadInput(f"{options.model} knows no guidance; leave --guidance away")
+    if guidance is not None and not getattr(model, "classes", 0):
+        raise BadInput(f"{options.model} knows no guidance, because it knows no classes; leave --guidance away")
     if (options.sampler or options.calls) and flows(options.model):
         raise BadInput(f"--sampler and --calls are for diffusion; {options.model} is a flow, which takes --temperature")
     if options.sampler and not samples:
