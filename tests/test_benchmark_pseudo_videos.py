@@ -4,9 +4,9 @@ import importlib.util
 import math
 from pathlib import Path
 
-import numpy as np
 import pytest
 
+from framefill import recipes
 from framefill.recipes import PRESETS
 from framefill.recipes.recipe import override
 
@@ -38,7 +38,7 @@ def test_intervals_are_students(bench):
 
 def test_an_ordering_is_claimed_only_where_intervals_are_apart(bench):
     clear = said([10, 10.1, 9.9], "high-order-4") | said([20, 20.1, 19.9], "still")
-    assert "| 3 | diffusion | high-order-4 | still | reproduced |" in bench.orderings(clear)
+    assert "| 3 | diffusion | high-order-4 | still | reproduced | not run |" in bench.orderings(clear)
     turned = said([30, 30.1, 29.9], "high-order-4") | said([20, 20.1, 19.9], "still")
     assert "| still | not reproduced |" in bench.orderings(turned)
     for wide in (said([10], "high-order-4") | said([20], "still"),
@@ -55,21 +55,39 @@ def test_what_is_compared_is_equal_where_it_says_so(bench):
         return bench.bits(override(PRESETS["tokenizer"][arm.preset].recipe, arm.changes))
 
     assert bits("still, same bits") == bits("blur-8") == bits("noise-8") == 4 * bits("still")
+    assert bits("still") == bits("blur-8, bits of still") == bits("blur-18, bits of still") == bits("blur-18") / 9
     known = {*bench.TOKENS, *bench.DIFFUSION}
     assert all({better, worse} <= known for _, _, better, worse in bench.ORDERINGS)
-    for arm in bench.DIFFUSION.values():
-        override(PRESETS["video-diffusion"][arm.preset].recipe, arm.changes)
+    assert all({*pair, *stands_in} <= known for pair, stands_in in bench.EQUAL.items())
+    asked = {(better, worse) for _, kind, better, worse in bench.ORDERINGS if kind != "diffusion"}
+    assert all(pair in bench.EQUAL or bits(pair[0]) == bits(pair[1]) for pair in asked)
+    assert all(bits(a) == bits(b) for pair, (a, b) in bench.EQUAL.items() if pair in asked)
+
+
+def test_denoisers_that_are_said_to_be_of_one_size_are(bench):
+    sizes = {
+        name: recipes.parameters(override(PRESETS["video-diffusion"][arm.preset].recipe, arm.changes))
+        for name, arm in bench.DIFFUSION.items()
+    }
+    asked = [pair[2:] for pair in bench.ORDERINGS if pair[1] == "diffusion"]
+    for pair in asked:
+        one, other = (sizes[name] for name in bench.EQUAL.get(pair, pair))
+        assert one == pytest.approx(other, rel=0.01), pair
+    assert sizes["high-order-4"] > 1.15 * sizes["still"]
     still, more = (bench.DIFFUSION[name].calls for name in ("still", "still, as many calls"))
     assert more == 3 * still  # a video of 4 frames and context 2 takes 3 runs
 
 
-def test_copies_are_pictures_that_are_nearer_to_what_was_learnt(bench):
-    rng = np.random.default_rng(0)
-    learnt, held_out = rng.integers(0, 256, (2, 6, 4, 4, 1), dtype=np.uint8)
-    near = [bench._nearest(learnt[:3], others) for others in (learnt, held_out)]
-    assert near[0].tolist() == [0, 0, 0]
-    direct = [min(np.square(a.astype(float) - b).sum() for b in held_out) for a in learnt[:3]]
-    assert near[1] == pytest.approx(direct)
+def test_an_ordering_has_its_answer_on_equal_terms_beside_it(bench):
+    rows = said([10, 10.1, 9.9], "high-order-4") | said([20, 20.1, 19.9], "still")
+    fair = {value: said([value, value + 0.1, value - 0.1], "still, same parameters") for value in (5.0, 10.0, 30.0)}
+    ask = lambda value: bench.orderings(rows | fair[value]).split("high-order-4 | still |")[1].split("\n")[0]  # noqa: E731
+    stand_in = "high-order-4 < still, same parameters |"
+    assert ask(30.0) == f" reproduced | yes: {stand_in}"
+    assert ask(5.0) == f" reproduced | no: {stand_in}"
+    assert ask(10.0) == f" reproduced | undecided: {stand_in}"
+    same = said([1, 1.1], "high-order-4") | said([2, 2.1], "high-order-8")
+    assert "| 3 | diffusion | high-order-4 | high-order-8 | undecided | equal already |" in bench.orderings(same)
 
 
 def test_hierarchies_are_ordered_by_their_ends():

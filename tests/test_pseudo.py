@@ -282,5 +282,5 @@ def test_what_pseudo_videos_refuse(wrong):
 def test_too_few_frames_are_named():
     with pytest.raises(BadInput, match="at least 3 frames, got 2"):
         Noise(2)
-    with pytest.raises(BadInput, match=r"got 1; for the image alone use Still\(\)"):
+    with pytest.raises(BadInput, match=r"got 1; for the image alone take still"):
         Blur(1)

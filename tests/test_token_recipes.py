@@ -201,7 +201,8 @@ def test_wrong_pictures_and_clips_are_refused():
 def test_the_presets_are_the_papers_sizes():
     assert {n: r.frames for n, (r, _, _) in tokenizer.PRESETS.items()} | {} == {
         "cifar10-1": 1, "cifar10-8": 8, "cifar10-18": 18, "celeba-1": 1, "celeba-8": 8, "celeba-18": 18, "tiny": 4,
-        "tiny-1": 1, "tiny-digits": 4, "tiny-clips": 8,
+        "tiny-1": 1, "tiny-digits": 4, "tiny-faces": 4,
+        "tiny-clips": 8,
     }  # fmt: skip
     for presets, kind in ((tokenizer.PRESETS, Tokenizer), (token_prior.PRESETS, TokenPrior)):
         for name, (recipe, _, _) in presets.items():
@@ -341,6 +342,8 @@ def test_a_model_of_clips_draws_whole_clips_on_a_sheet(tmp_path, call):
     checkpoint.save(product, tmp_path / "m.safetensors")
     code, _, err = call("generate", "-m", tmp_path / "m.safetensors", "-n", 3, "-o", tmp_path / "folder")
     assert (code, "draws clips of 4 frames" in err) == (2, True)
+    code, _, err = call("generate", "-m", tmp_path / "m.safetensors", "--against", "x", "-o", tmp_path / "one.png")
+    assert (code, "--against compares pictures" in err) == (2, True)
     code, _, err = call("generate", "-m", tmp_path / "m.safetensors", "-n", 3, "-o", tmp_path / "three.png")
     assert code == 0, err
     three = Image.open(tmp_path / "three.png")
@@ -348,3 +351,45 @@ def test_a_model_of_clips_draws_whole_clips_on_a_sheet(tmp_path, call):
     assert Image.open(tmp_path / "six.png").height > 1.7 * three.height
     with pytest.raises(BadInput, match="taught real clips"):
         product.reconstruct(np.zeros((1, 8, 8, 1), np.uint8))
+
+
+def test_what_was_drawn_is_held_against_what_was_learnt(tmp_path, call):
+    """Drawn pictures that are the training pictures are copies, all of them; that are the test pictures, none."""
+    recipe = PRIOR.after(to_fields(replace(SMALL, pseudo="still", temporal=0)))
+    product = generator(pseudo="still", temporal=0)
+    model = tmp_path / "m.safetensors"
+    checkpoint.save(replace(product, card=Card("token-prior", "tiny", to_fields(recipe))), model)
+    drawn, said = framefill.load(model).generate(3, seed=0)[..., 0], {}
+    for own in ("train", "test"):
+        for split in ("train", "test"):
+            (tmp_path / own / split).mkdir(parents=True)
+            for i, picture in enumerate(drawn if split == own else 255 - drawn):
+                Image.fromarray(picture).save(tmp_path / own / split / f"{i}.pgm")
+        words = ("generate", "-m", model, "-n", 3, "--against", tmp_path / own, "--json")
+        code, out, err = call(*words, "-o", tmp_path / f"{own}.png")
+        assert code == 0, err
+        said[own] = json.loads(out)
+    assert (said["train"]["copies"], said["test"]["copies"]) == (1, 0)
+    assert (said["train"]["learnt"], said["train"]["held_out"]) == (3, 3)
+    call("generate", "-m", model, "-n", 3, "-o", tmp_path / "plain.png")
+    assert Image.open(tmp_path / "train.png").height > 2 * Image.open(tmp_path / "plain.png").height
+    code, _, err = call("generate", "-m", model, "--against", tmp_path / "nowhere", "-o", tmp_path / "n.png")
+    assert (code, "no such folder or .zip" in err) == (2, True)
+
+
+def test_what_disagrees_with_the_tokenizer_is_refused_and_what_agrees_is_not(run, folder, tmp_path, call):
+    words = ("train", "token-prior", folder, "--from", run, "-o", tmp_path / "prior", "--preset", "tiny", "--dry-run")
+    code, _, err = call(*words, "--set", "codes=32")
+    assert (code, "--set codes=32, but" in err, "has codes=16; leave it away" in err) == (2, True, True)
+    code, _, err = call(*words, "--set", "codes=16", "--set", "depth=1")
+    assert code == 0, err
+    code, _, err = call("generate", "-m", run, "--guidance", "2", "-o", tmp_path / "x.png")
+    assert code == 2
+
+
+def test_fewer_pictures_than_a_batch_are_refused(folder, monkeypatch, tmp_path):
+    recipe = replace(SMALL, batch_size=5)
+    with pytest.raises(BadInput, match="4 pictures to learn from are fewer than a batch of 5"):
+        recipe.source(folder, "train", cache=tmp_path)
+    assert len(replace(recipe, batch_size=4).source(folder, "train", cache=tmp_path)) == 4
+    assert len(recipe.source(folder, "val", cache=tmp_path)) == 4

@@ -460,7 +460,7 @@ def test_pictures_in_natural_order(tmp_path):
     assert array(tmp_path)[:, 0, 0, 0].tolist() == [1, 2, 9, 10, 100]
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".JPEG", ".bmp", ".tif", ".webp"])
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".JPEG", ".bmp", ".tif", ".webp", ".ppm"])
 def test_kinds_of_pictures(tmp_path, suffix):
     for number in range(3):
         flat(40 * number).save(tmp_path / f"{number}{suffix}", lossless=True)

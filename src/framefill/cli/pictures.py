@@ -25,25 +25,34 @@ def drawn_by(model: str) -> bool:
 
 
 def generate(
-    options: Options, *, label: str = "", guidance: float | None = None, temperature: float | None = None
+    options: Options,
+    *,
+    label: str = "",
+    guidance: float | None = None,
+    temperature: float | None = None,
+    data: str = "",
 ) -> None:
     """Draws `options.samples` pictures into the folder `options.output`, which is whole or not there, or on a sheet.
 
-    `label` is the name or number of a class, `guidance` how much of it there is to be; `temperature` is of a flow.
+    `label` is the name or number of a class, `guidance` how much of it there is to be; `temperature` is of a flow. With
+    `data`, says how many of them are copies of what is in it (see `against`).
     """
     from framefill.atomic import replacing
+    from framefill.cli.against import MOST, against
     from framefill.cli.progress import bar
     from framefill.video.files import Writer
     from framefill.video.sheet import contact_sheet
 
     positive(samples=options.samples)
     folder, sheet = _targets(options)
-    result = {"sheet": str(sheet)} if folder is None else {"pictures": str(folder), "sheet": str(sheet)}
+    result: dict[str, Any] = {"sheet": str(sheet)} if folder is None else {"pictures": str(folder), "sheet": str(sheet)}
     if options.dry_run:
         _say({f"would_write_{name}": place for name, place in result.items()}, options)
         return
     model = _model(options, guidance)
     if model.card.fields.get("pseudo", "").startswith("clips-"):
+        if data:
+            raise BadInput(f"--against compares pictures, and {options.model} draws clips; leave it away")
         _clips(model, options, folder, sheet)
         return
     asked: dict[str, Any] = {"label": _label(model, label)} if label else {}
@@ -51,7 +60,7 @@ def generate(
         if not flows(options.model):
             raise BadInput(f"--temperature is for flows, and {options.model} is none; leave it away")
         asked["temperature"] = temperature
-    shown: list[Any] = []
+    kept: list[Any] = []
     with ExitStack() as stack:
         each = stack.enter_context(bar("drawing", options.samples, of="pictures", quiet=options.as_json))
         writer = stack.enter_context(Writer(folder, Fraction(1), overwrite=options.overwrite)) if folder else None
@@ -60,9 +69,13 @@ def generate(
                 if writer:
                     writer.write(picture)
                 each()
-            shown += list(batch[: (ON_SHEET if folder else options.samples) - len(shown)])
+            kept += list(batch[: (max(ON_SHEET, MOST * bool(data)) if folder else options.samples) - len(kept)])
+    rows = _rows(kept[:ON_SHEET] if folder else kept)
+    if data:
+        found = against(data, kept[:MOST])
+        rows, result = rows + found.rows, result | found.report
     with replacing(sheet) as part:
-        contact_sheet(_rows(shown)).save(part, format="png")
+        contact_sheet(rows).save(part, format="png")
     _say(result | {"seed": options.seed, "model": options.model}, options)
 
 
@@ -93,8 +106,8 @@ def _model(options: Options, guidance: float | None) -> Any:
 
     model: Any = checkpoint.load(options.model, device=choose(options.device))
     samples = hasattr(model, "sampler")
-    if guidance is not None and not hasattr(model, "guidance"):
-        raise BadInput(f"{options.model} knows no guidance; leave --guidance away")
+    if guidance is not None and not getattr(model, "classes", 0):
+        raise BadInput(f"{options.model} knows no guidance, because it knows no classes; leave --guidance away")
     if (options.sampler or options.calls) and flows(options.model):
         raise BadInput(f"--sampler and --calls are for diffusion; {options.model} is a flow, which takes --temperature")
     if options.sampler and not samples:

@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -75,6 +75,8 @@ def train(
     from framefill.recipes.recipe import override, to_fields
 
     chosen, start = _begun(override(recipes.find(recipe, preset).recipe, set_).suited(data), from_)
+    if from_:
+        _heeded(chosen, set_, from_)
     card = Card(
         recipe, preset, to_fields(chosen), seed=seed, about={"data": data} | ({"from": str(from_)} if from_ else {})
     )
@@ -148,6 +150,16 @@ def _begun(recipe: Any, place: Path | None) -> tuple[Any, dict[str, Any] | None]
         return recipe, tensors
     follower = recipe.after(card.fields)
     return follower, follower.taken(tensors)
+
+
+def _heeded(chosen: Any, words: Sequence[str], place: Path) -> None:
+    """BadInput where the run that training begins with says something else than a `word` such as codes=64."""
+    from framefill.recipes.recipe import override
+
+    for word in words:
+        name = word.partition("=")[0]
+        if getattr(override(chosen, [word]), name) != getattr(chosen, name):
+            raise BadInput(f"--set {word}, but {place} has {name}={getattr(chosen, name)}; leave it away")
 
 
 def _tell(output: Path, last: "Progress | None", as_json: bool) -> None:

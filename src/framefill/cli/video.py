@@ -94,6 +94,7 @@ def generate(
     label: str = "",
     guidance: float | None = None,
     temperature: float | None = None,
+    against: str = "",
 ) -> None:
     """A clip from nothing, of 10 frames per second unless --fps says otherwise; pictures from a model of pictures.
 
@@ -102,11 +103,15 @@ def generate(
         label: The class of the pictures, by name or number, where the model was taught classes.
         guidance: How much of its class a picture is to have: 1 as it was taught, above that more.
         temperature: Of a flow: below 1 for safer pictures.
+        against: What a model of pictures was taught with, a folder, a .zip or the word digits: says whether it
+            remembers, by the share of pictures nearer to a training picture than to a test picture; one half is right.
     """
     positive(frames=frames)
     if pictures.drawn_by(options.model):
-        pictures.generate(options, label=label, guidance=guidance, temperature=temperature)
+        pictures.generate(options, label=label, guidance=guidance, temperature=temperature, data=against)
         return
+    if against:
+        raise BadInput(f"--against compares pictures, and {options.model} draws clips; leave it away")
     if label or guidance is not None:
         raise BadInput(f"{options.model} makes clips and knows no classes; leave --label and --guidance away")
     if temperature is not None:

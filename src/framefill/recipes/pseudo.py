@@ -40,6 +40,7 @@ class Pseudo:
     flip: bool = True
     pseudo: str = "blur-8"
     classes: int = 0
+    batch_size: int = 64
 
     def __post_init__(self) -> None:
         if self.frames < 1 or self.classes < 0 or self.classes == 1:
@@ -66,10 +67,16 @@ class Pseudo:
         """Pictures, or windows of clips, of a split of `data`: a folder, a .zip of pictures, or "digits"."""
         flip = self.flip and split == "train"
         if self.kind is not None:
-            return Stills.open(
+            pictures = Stills.open(
                 data, split, height=self.height, width=self.width, channels=self.channels, flip=flip,
                 classes=self.classes, cache=cache, progress=progress,
             )  # fmt: skip
+            if split == "train" and len(pictures) < self.batch_size:
+                raise BadInput(
+                    f"{data}: {len(pictures)} pictures to learn from are fewer than a batch of {self.batch_size}; give "
+                    "more pictures, or set a smaller batch_size"
+                )
+            return pictures
         if str(data) == "digits":
             return MovingDigits(split)
         clips = Clips.open(

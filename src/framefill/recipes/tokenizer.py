@@ -166,6 +166,7 @@ TINY = replace(
     clip=1.0, steps=1500,
 )  # fmt: skip
 DIGITS = replace(TINY, channels=1, codes=64)
+FACES = partial(replace, channels=1, height=56, width=48)  # half of the 112x92 of ORL, which has 400
 _SCORE = "reconstruction PSNR {}"
 
 # name -> (recipe, data, the paper's score: table 6, and the FID of table 2 with its reconstructions)
@@ -181,6 +182,7 @@ PRESETS: dict[str, tuple[Tokenizer, str, str | None]] = {
     "tiny": (TINY, "any pictures, at 32x32", None),
     "tiny-1": (replace(TINY, pseudo="still", temporal=0, spatial=3), "any pictures, at 32x32", None),
     "tiny-digits": (DIGITS, "digits", None),
+    "tiny-faces": (FACES(TINY), "grey faces of 112x92, such as ORL", None),
     "tiny-clips": (
         replace(DIGITS, pseudo="clips-8", height=64, width=64, patch=8), "digits, or a folder of clips", None,
     ),

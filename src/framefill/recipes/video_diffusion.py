@@ -3,7 +3,7 @@
 Both are asked for eps on DDPM's table with the plain squared error, which is what the program of the videos does (it
 has no learned variance, so the pictures' has none here: facts, section 2.1), and drawn with the large variance.
 A video's network has attention over frames besides, so it is the larger one: 49.1 against 39.6 million parameters
-at 32x32, 116.0 against 92.0 at 64x64. `cifar10-1-wide` has 50.1.
+at 32x32, 116.0 against 92.0 at 64x64. `cifar10-1-wide` has 50.1, `celeba-1-wide` 116.5.
 
 Paper: the program divides a video's error by all its frames, so videos with more observed frames count for less; here
 by those that are drawn. Its label 1000 t - 1 is kept for tables of other lengths.
@@ -161,10 +161,13 @@ PRESETS: dict[str, tuple[VideoDiffusion, str, str | None]] = {
     }),
     "celeba-1": (replace(STILL, **CELEBA), _CELEBA, "FID 7.76"),
     "celeba-1-4000": (replace(STILL, table=4000, calls=4000, **CELEBA), _CELEBA, "FID 7.87"),
+    "celeba-1-wide": (replace(STILL, features=144, **CELEBA), _CELEBA, None),
     **_videos("celeba", replace(PAPER, **CELEBA), _CELEBA, {
         "first-order-4": 13.61, "first-order-8": 12.64, "high-order-4": 6.88, "high-order-8": 7.55,
     }),
     "tiny": (TINY, "any pictures, at 32x32", None),
     "tiny-1": (TINY_STILL, "any pictures, at 32x32", None),
+    "tiny-1-wide": (replace(TINY_STILL, features=35, heads=1), "any pictures, at 32x32", None),
+    "tiny-faces": (replace(TINY, channels=1, height=56, width=48), "grey faces of 112x92, such as ORL", None),
     "tiny-digits": (replace(TINY, channels=1, classes=10), "digits", None),
 }  # fmt: skip

@@ -26,7 +26,7 @@ from framefill.video.stacks import MAX_PIXELS, Frame, check_size
 
 _MOVING = "mp4 m4v mov 3gp mkv webm avi mpg mpeg ts m2ts mts ogv flv wmv y4m gif"
 VIDEOS = frozenset(f".{name}" for name in _MOVING.split())
-PICTURES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".webp", *stacks.TIFF))
+PICTURES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".webp", ".pgm", ".ppm", *stacks.TIFF))
 READABLE = "mp4, mov, mkv, webm, avi, mpg, gif, .npy, .npz, .h5, TIFF stacks, folders of pictures (png, jpg, bmp, tif)"
 # What one stream may decode to: 16 hours of 4K at 30 frames per second. Compressed nothing can claim any length.
 MAX_TOTAL_PIXELS = 16 * 10**12

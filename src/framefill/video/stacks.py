@@ -81,7 +81,7 @@ def pages(path: Path) -> int:
 
 def picture(path: Path, *, deep: bool = False, page: int = 0, content: BinaryIO | None = None) -> np.ndarray:
     """Pixels of a picture, uint8 (H, W, 1 or 3), or uint16 if `deep`; of `content`, where that is in no file `path`."""
-    with Image.open(content or path, formats=("PNG", "JPEG", "BMP", "TIFF", "WEBP")) as image:
+    with Image.open(content or path, formats=("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")) as image:
         if page:
             image.seek(page)
         check_size(path, *image.size)

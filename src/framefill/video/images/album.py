@@ -56,8 +56,9 @@ class Album:
     ) -> "Album":
         """The pictures of a `split` ("train", "val", "test") of a folder or .zip, resized to cover the size, cropped.
 
-        Pictures are png, jpg, bmp, webp and tif; hidden ones are passed over; those that cannot be read are left out,
-        and `progress` is told which. The array is kept in `cache` (see video/shelf.py) while the files are unchanged.
+        Pictures are png, jpg, bmp, webp, pgm, ppm and tif; hidden ones are passed over; those that cannot be read are
+        left out, and `progress` is told which. The array is kept in `cache` (see video/shelf.py) while the files are
+        unchanged.
 
         Raises MediaError if there is no such folder or .zip, or no picture in the split that can be read; BadInput for
         an impossible size or split.
@@ -128,7 +129,7 @@ def _names(path: Path, tell: Tell) -> list[str]:
     else:
         raise MediaError(f"{path}: no such folder or .zip; give one that holds pictures")
     if not found:
-        raise MediaError(f"{path}: there are no pictures in it; framefill reads png, jpg, bmp, webp and tif")
+        raise MediaError(f"{path}: there are no pictures in it; framefill reads png, jpg, bmp, webp, pgm, ppm and tif")
     return sorted(found)
 
 
@@ -136,7 +137,9 @@ def pictures_in(place: Path) -> list[str]:
     """The pictures under a folder, sorted paths relative to it; of a picture the name "" alone, MediaError if none."""
     found = [""] if place.is_file() else sorted(_in_folder(place)) if place.is_dir() else []
     if not found:
-        raise MediaError(f"{place}: there are no pictures here; give a folder of png, jpg, bmp, webp or tif, or one")
+        raise MediaError(
+            f"{place}: there are no pictures here; give a folder of png, jpg, bmp, webp, pgm or tif, or one"
+        )
     return found
 
 

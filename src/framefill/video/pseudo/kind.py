@@ -40,8 +40,8 @@ class PseudoVideo(ABC):
     def __post_init__(self) -> None:
         if self.frames < self.fewest():
             raise BadInput(
-                f"this pseudo-video takes at least {self.fewest()} frames, got {self.frames}; for the image alone use "
-                f"Still()"
+                f"this pseudo-video takes at least {self.fewest()} frames, got {self.frames}; for the image alone take "
+                f"still, which is Still()"
             )
 
     def __call__(self, images: Tensor, rng: Rng) -> Tensor:
