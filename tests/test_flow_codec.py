@@ -211,7 +211,7 @@ def test_pictures_of_a_flow_without_histograms():
 
 
 @pytest.mark.slow
-def test_digits_within_two_hundredths_of_their_likelihood():
+def test_digits_take_what_their_likelihood_says():
     """As `benchmarks/flow_digits.py` does it, with the Gaussian copula for a flow, which needs no training."""
     place = Path(pytest.importorskip("sklearn").__file__).parent / "datasets/data/digits.csv.gz"
     with gzip.open(place, "rt") as lines:
@@ -223,4 +223,4 @@ def test_digits_within_two_hundredths_of_their_likelihood():
     codec = FlowCodec(CNF([Bend(64, 0.1)], before=Chain([marginals, white])), marginals, width=0.15)
     data = codec.encode(test)
     assert (codec.decode(data) == test).all()
-    assert 8 * len(data) / test.size < 1.02 * bits(codec, test, 2)
+    assert 8 * len(data) / test.size < 1.03 * bits(codec, test, 2)  # all bytes counted, also those that begin
