@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from framefill.arrays import Rng
-from framefill.errors import BadInput, Failed
+from framefill.errors import BadInput, Stiff
 from framefill.flows.cnf import CNF
 from framefill.flows.flow import Apart, LogProb, normal_log_density
 from framefill.flows.maps import Affine, Logit
@@ -256,15 +256,15 @@ def test_matching_loss_is_zero_for_a_straight_field_and_splits_over_blocks():
 
 
 def test_stiff_blocks_are_named():
-    class Stiff(nn.Module):
+    class Explosive(nn.Module):
         def forward(self, t, v, cond):
             return 4 * v.square() * (v > 2)
 
     x = torch.tensor([[0.5], [0.1], [9.0]], dtype=torch.float64)
-    with pytest.raises(Failed, match=r"the ODE of block 2 of 2 stopped at t = 0\.0\d+ in sample 2"):
-        CNF([Linear(torch.zeros(1, 1).double()), Stiff()]).log_prob(x)
+    with pytest.raises(Stiff, match=r"the ODE of block 2 of 2 stopped at t = 0\.0\d+ in sample 2"):
+        CNF([Linear(torch.zeros(1, 1).double()), Explosive()]).log_prob(x)
     with pytest.raises(
-        Failed, match="of block 1 of 1, backwards, stopped at t = 1 in sample 0: the field is not finite"
+        Stiff, match="of block 1 of 1, backwards, stopped at t = 1 in sample 0: the field is not finite"
     ):
         CNF([Linear(torch.full((1, 1), torch.nan).double())]).decode(x)
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import framefill
@@ -188,6 +189,40 @@ def test_a_folder_is_scored(model, tmp_path, call):
     assert set(said["auroc"]) == {"bits", "S", "atypical"}
     assert said["shuffled"]["8"] == pytest.approx(said["bits"], abs=1e-4)
     assert (tmp_path / "table.png").stat().st_size > 1000
+
+
+def stiffens(monkeypatch, level):
+    """Flows whose field explodes wherever a picture is brighter than `level`."""
+    from framefill.nets.fields import ConvField
+
+    def wild(self, t, v, cond=None):
+        return 50 * v.square() * (v > level) + 0 * level
+
+    monkeypatch.setattr(ConvField, "forward", wild)
+
+
+def test_stiff_pictures_are_named_and_the_others_scored(model, tmp_path, call, monkeypatch):
+    (tmp_path / "some").mkdir()
+    for name, value in {"a": 90, "b": 250, "c": 80}.items():
+        Image.fromarray(np.full((8, 8), value, np.uint8)).save(tmp_path / "some" / f"{name}.png")
+    stiffens(monkeypatch, 1.0)
+    code, _, err = call("score", tmp_path / "some", "-m", model, "-o", tmp_path / "s.csv")
+    lines = err.strip().splitlines()
+    assert code == 2
+    assert "b.png is left out: the ODE of scale 1 of 2, of block 1 of 1 stopped at t = 0." in lines[-2]
+    assert "in sample 1" in lines[-2]
+    assert "1 pictures are too stiff" in lines[-1]
+    assert [row.split(",")[0] for row in (tmp_path / "s.csv").read_text().splitlines()] == ["picture", "a.png", "c.png"]
+    stiffens(monkeypatch, torch.nan)
+    for words in (
+        ("score", tmp_path / "some", "-o", tmp_path / "t.csv"),
+        ("generate", "-n", 3, "-o", tmp_path / "drawn"),
+        ("upscale", tmp_path / "some", "-o", tmp_path / "finer"),
+    ):
+        code, _, err = call(*words, "-m", model)
+        assert (code, err.strip().splitlines()[-1].startswith("framefill: ")) == (2, True), err
+        assert "stiff" in err or "not finite" in err or "steps" in err
+    assert not (tmp_path / "t.csv").exists()
 
 
 def test_what_cannot_be_scored_is_one_line(model, tmp_path, call):

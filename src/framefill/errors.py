@@ -35,6 +35,25 @@ class NotInstalled(BadInput):
     """Something optional that the work needs is not on this machine; the message has the command that installs it."""
 
 
+class Stiff(BadInput):
+    """An ODE that a solver could not finish: at `t`, in `sample` of those given, because of `reason`.
+
+    `where` says in which part of a model, such as "of scale 1 of 2, of block 3 of 8".
+    """
+
+    def __init__(self, where: str, t: float, sample: int, reason: str):
+        super().__init__(
+            f"the ODE {where + ' ' if where else ''}stopped at t = {t:.6g} in sample {sample}: {reason}; raise rtol "
+            "and atol, train with stronger regularisers, or leave this sample out"
+        )
+        self.where, self.t, self.sample, self.reason = where, t, sample, reason
+
+    def within(self, where: str, first: int = 0) -> "Stiff":
+        """The same as part of something larger, in which the samples are counted from `first`."""
+        whole = ", ".join(part for part in (where, self.where) if part)
+        return Stiff(whole, self.t, self.sample + first, self.reason)
+
+
 class Failed(FramefillError):
     """The request was valid, but the work could not be finished (training diverged, disk full)."""
 

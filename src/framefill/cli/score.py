@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from framefill.cli.options import loaded
-from framefill.errors import BadInput, MediaError, printable
+from framefill.errors import BadInput, MediaError, Stiff, printable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from framefill.video.images.outliers import Judged
 
 
@@ -63,7 +65,8 @@ def score(
         outliers.shuffled(found.pictures[:1], size)
     codecs = CODECS | {"planes": _planes}
     ask = partial(outliers.judge, flow, draws=draws, probes=probes, seed=seed, codecs=codecs)
-    judged, usual = ask(found.pictures), ask(known.pictures) if known else None
+    judged, found, stiff = _judged(ask, found)
+    usual, known, others = _judged(ask, known) if known else (None, None, 0)
     _table(output, found, judged, usual)
     result: dict[str, Any] = {"table": str(output), "pictures": len(found.names), "left_out": found.left_out}
     result |= {"resized": sum(found.resized)} | _means(judged)
@@ -73,6 +76,8 @@ def score(
         made = outliers.probe(flow, found.pictures, shuffle, probes=probes, seed=seed)
         result["shuffled"] = {str(size): round(float(bits.mean()), 4) for size, bits in made.items()}
     print(json.dumps(result) if as_json else "\n".join(f"{key:12s} {value}" for key, value in result.items()))
+    if stiff + others:
+        raise BadInput(f"{stiff + others} pictures are too stiff to be scored, see above; {output} has the others")
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,12 @@ class _Found:
     pictures: Any
     resized: list[bool]
     left_out: int
+
+    def without(self, index: int) -> "_Found":
+        """All but one."""
+        keep = [i for i in range(len(self.names)) if i != index]
+        names, resized = [self.names[i] for i in keep], [self.resized[i] for i in keep]
+        return _Found(names, self.pictures[keep], resized, self.left_out + 1)
 
 
 def _read(place: Path, flow: Any) -> _Found:
@@ -107,6 +118,18 @@ def _read(place: Path, flow: Any) -> _Found:
     if not names:
         raise MediaError(f"{place}: none of {left_out} pictures can be scored; the lines above say why")
     return _Found(names, np.stack(pictures), resized, left_out)
+
+
+def _judged(ask: "Callable[[Any], Judged]", found: _Found) -> "tuple[Judged, _Found, int]":
+    """What is said of the pictures, those it is said of, and how many the solver had to give up, which are named."""
+    given = len(found.names)
+    while found.names:
+        try:
+            return ask(found.pictures), found, given - len(found.names)
+        except Stiff as error:
+            print(f"framefill: {printable(found.names[error.sample])} is left out: {error}", file=sys.stderr)
+            found = found.without(error.sample)
+    raise MediaError(f"none of {given} pictures can be scored, all are too stiff; train with stronger regularisers")
 
 
 def _of_8_bits(words: Any) -> Any:

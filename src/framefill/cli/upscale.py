@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import tyro
 
 from framefill.cli.options import loaded, positive
-from framefill.errors import BadInput, MediaError
+from framefill.errors import BadInput, MediaError, Stiff
 
 
 def upscale(
@@ -57,7 +57,10 @@ def upscale(
     for i, (source, row) in enumerate(zip(sources, targets, strict=True)):
         picture = _read(source)
         for k, target in enumerate(row):
-            finer = flow.upscale(picture[None], doublings, seed=derive(seed, i, k), temperature=temperature)
+            try:
+                finer = flow.upscale(picture[None], doublings, seed=derive(seed, i, k), temperature=temperature)
+            except Stiff as error:
+                raise error.within(f"for {target}") from error
             _write(finer[0], target)
     made = [str(target) for row in targets for target in row]
     print(json.dumps({"pictures": made, "seed": seed, "model": model}) if as_json else "\n".join(made))

@@ -75,16 +75,17 @@ def digits(symbols: Ints) -> Ints:
     return np.stack([codes >> shift > 0 for shift in (7, 14, 21, 28)]).sum(0) + 1
 
 
-def normalise(counts: Ints) -> Ints:
+def normalise(counts: Ints, total: int = TOTAL) -> Ints:
     """Counts (n,), zero or more, as n frequencies: 1 + floor(count (2^16 - n) / sum), the rest to the first largest.
 
-    Whole numbers throughout, so the same on every machine. BadInput for counts that are negative or all zero.
+    With another `total`, that instead of 2^16. Whole numbers throughout, so the same on every machine. BadInput for
+    counts that are negative or all zero.
     """
     counts = np.asarray(counts, np.int64)
-    if not 2 <= len(counts) <= TOTAL // 2 or counts.min() < 0 or not 0 < counts.sum() < 2**46:
+    if not 2 <= len(counts) <= total // 2 or counts.min() < 0 or not 0 < counts.sum() < 2**46:
         raise BadInput(
-            f"{len(counts)} counts: give 2 to {TOTAL // 2}, none negative, not all zero, below 2^46 together"
+            f"{len(counts)} counts: give 2 to {total // 2}, none negative, not all zero, below 2^46 together"
         )
-    frequencies = 1 + counts * (TOTAL - len(counts)) // counts.sum()
-    frequencies[counts.argmax()] += TOTAL - frequencies.sum()
+    frequencies = 1 + counts * (total - len(counts)) // counts.sum()
+    frequencies[counts.argmax()] += total - frequencies.sum()
     return frequencies

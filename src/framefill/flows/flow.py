@@ -8,7 +8,8 @@ log-determinant is estimated says how well: `log_prob` comes with its standard e
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from framefill.arrays import Rng
 from framefill.density import bits_per_dimension
-from framefill.errors import BadInput
+from framefill.errors import BadInput, Stiff
 
 KINETIC, JACOBIAN = 0.01, 0.01
 """The weights of Finlay et al. (2020), section 4, which thesis 001 keeps, for means over dimensions."""
@@ -109,6 +110,15 @@ class Flow(nn.Module, ABC):
         return self.decode(temperature * rng.normal(shape, like).to(like.dtype), cond)
 
 
+@contextmanager
+def telling(where: str = "", first: int = 0) -> Iterator[None]:
+    """What stops inside says where that is, and which sample, counted from `first`."""
+    try:
+        yield
+    except Stiff as error:
+        raise error.within(where, first) from error
+
+
 def normal_log_density(z: Tensor) -> Tensor:
     """log N(z; 0, I) of each sample of z (B, ...), in nats, (B,)."""
     return -(z.square() + math.log(2 * math.pi)).flatten(1).sum(1) / 2
@@ -126,7 +136,8 @@ class Apart(Flow):
         ends = []
         for i in range(len(x)):
             given, own = None if cond is None else cond[i : i + 1], None if rng is None else rng.pick([i])
-            ends.append(self.flow.follow(x[i : i + 1], given, own))
+            with telling(first=i):
+                ends.append(self.flow.follow(x[i : i + 1], given, own))
         return Encoded(
             torch.cat([end.z for end in ends]),
             torch.cat([end.log_det for end in ends]),
@@ -138,5 +149,8 @@ class Apart(Flow):
 
     def decode(self, z: Tensor, cond: Tensor | None = None) -> Tensor:
         """One solve per sample."""
-        parts = (self.flow.decode(z[i : i + 1], None if cond is None else cond[i : i + 1]) for i in range(len(z)))
-        return torch.cat(list(parts))
+        parts = []
+        for i in range(len(z)):
+            with telling(first=i):
+                parts.append(self.flow.decode(z[i : i + 1], None if cond is None else cond[i : i + 1]))
+        return torch.cat(parts)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from framefill.arrays import Rng
 from framefill.errors import BadInput
 from framefill.flows.cnf import CNF
-from framefill.flows.flow import Encoded, Flow
+from framefill.flows.flow import Encoded, Flow, telling
 
 SIGNS = ((1, 1, -1, -1), (1, -1, 1, -1), (1, -1, -1, 1))
 """Signs of the details: rows of eq. 4.3.4. Paper: its last row is misprinted, with determinant 1/2 (facts, errata)."""
@@ -104,8 +104,10 @@ class MultiRes(Flow):
 
     def follow(self, x: Tensor, cond: Tensor | None = None, rng: Rng | None = None) -> Encoded:
         """All scales; log-determinants, regularisers and evaluations add up, errors in quadrature."""
-        pieces = zip(self.scales, self.parts(x, cond), strict=True)
-        ends = [flow.follow(part, given, rng) for flow, (part, given) in pieces]
+        ends = []
+        for place, (flow, (part, given)) in enumerate(zip(self.scales, self.parts(x, cond), strict=True)):
+            with telling(self._name(place)):
+                ends.append(flow.follow(part, given, rng))
         z = ends[-1].z
         for end in reversed(ends[:-1]):
             z = merge(end.z, z, "haar")
@@ -124,14 +126,20 @@ class MultiRes(Flow):
         for _ in self.flows[:-1]:
             y, z = split(z, "haar")
             noises.append(y)
-        x = self.scales[-1].decode(z, cond)
+        with telling(self._name(len(noises))):
+            x = self.scales[-1].decode(z, cond)
         return self._grow(x, noises)
 
     def _grow(self, x: Tensor, noises: list[Tensor]) -> Tensor:
         """x made finer, once by each of the noises (finest first) of the finest scales above it."""
-        for flow, noise in zip(self.scales[: len(noises)][::-1], noises[::-1], strict=True):
-            x = merge(flow.decode(noise, x), x, self.kind)
+        for place, noise in reversed(list(enumerate(noises))):
+            with telling(self._name(place)):
+                x = merge(self.scales[place].decode(noise, x), x, self.kind)
         return x
+
+    def _name(self, place: int) -> str:
+        """Of flows[place], as recipes count: scale 1 is the coarsest."""
+        return f"of scale {len(self.flows) - place} of {len(self.flows)}"
 
     def matching(self, x: Tensor, cond: Tensor | None = None, rng: Rng | None = None) -> Tensor:
         """The flow-matching losses of all scales (B,), weighed by their shares of the dimensions; see `CNF`."""

@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from framefill.errors import BadInput, Failed, NotInstalled
+from framefill.errors import BadInput, NotInstalled, Stiff
 
 Field = Callable[[Tensor, Tensor], Tensor]
 """(t (), y (B, ...)) to dy/dt (B, ...)."""
@@ -60,13 +60,10 @@ class Solution:
     counts: Counts = field(compare=False)
 
     def checked(self, where: str = "") -> Tensor:
-        """The path, or Failed with one line that says where, when and for which sample the solve stopped."""
+        """The path, or Stiff with one line that says where, when and for which sample the solve stopped."""
         if not self.status.done:
-            raise Failed(f"the ODE {where + ' ' if where else ''}{self.status}; {ADVICE}")
+            raise Stiff(where, self.status.t, self.status.sample, self.status.reason)
         return self.path
-
-
-ADVICE = "raise rtol and atol, train with stronger regularisers, or leave this sample out"
 
 
 @dataclass(frozen=True)
@@ -182,7 +179,7 @@ class _Watch:
         self.counts.steps += 1
         reason, sample = self._fault(t, torch.cat([y[1], y[2]], 1), dt)
         if reason:
-            raise Failed(f"the adjoint ODE {Status(reason, float(t), sample)}; {ADVICE}")
+            raise Stiff("of the adjoint", float(t), sample, reason)
 
     def _fault(self, t: Tensor, y: Tensor, dt: Tensor) -> tuple[str, int]:
         bad, wild = _first_not_finite(y), _first_not_finite(self.ratios[:, None])

@@ -19,7 +19,7 @@ from framefill.arrays import Rng, derive
 from framefill.density import bits_per_dimension, dequantise
 from framefill.errors import BadInput
 from framefill.flows.cnf import CNF
-from framefill.flows.flow import Apart, Flow, normal_log_density
+from framefill.flows.flow import Apart, Flow, normal_log_density, telling
 from framefill.flows.multires import MultiRes
 from framefill.flows.ode import Solver
 from framefill.flows.trace import Rademacher, Trace
@@ -69,7 +69,8 @@ class FlowModel:
         """Bits per dimension of pictures (N, height, width, C), each with its standard error.
 
         The mean of `draws` places in the bins, `probes` random signs each, or another `trace` such as `Exact()`.
-        Raises BadInput for pictures of another size (see `fitted`) or depth, Failed where the solver must give up.
+        Raises BadInput for pictures of another size (see `fitted`) or depth, Stiff where the solver must give up: its
+        `sample` is the number of the picture.
         """
         _positive(draws=draws, probes=probes, batch=batch)
         flow = self._set(trace or Rademacher(probes))
@@ -90,7 +91,7 @@ class FlowModel:
         means, errors, evaluations = [], [], 0
         for draw in range(draws):
             rng = Rng([derive(seed, number, draw) for number in numbers])
-            with torch.no_grad():
+            with torch.no_grad(), telling(first=numbers[0]):
                 end = flow.follow(dequantise(x.to(self.device), WIDTH, rng), rng=rng)
             size = x[0].numel()
             means.append(bits_per_dimension(normal_log_density(end.z) + end.log_det, size, WIDTH).double().cpu())
@@ -111,9 +112,10 @@ class FlowModel:
     ) -> Iterator[Pictures]:  # fmt: skip
         """The same, `batch` after batch (n, H, W, C), so that any number fits into memory."""
         flow, shape = self._set(Rademacher(1)), (self.channels, self.height, self.width)
-        for rng in streams(seed, count, batch):
-            with torch.no_grad():
-                yield levels(flow.sample(shape, rng, temperature=temperature))
+        for number, rng in enumerate(streams(seed, count, batch)):
+            with torch.no_grad(), telling(first=number * batch):
+                drawn = levels(flow.sample(shape, rng, temperature=temperature))
+            yield drawn
 
     def upscale(
         self, pictures: Pictures, times: int = 1, *, seed: int = 0, temperature: float = 1.0
