@@ -93,14 +93,15 @@ def speed_table(codec, picture, quality, threads):
 
 @torch.inference_mode()
 def lengths(codec, picture, quality):
-    """Quality, estimated bits, bits of the messages, bytes of the file; a picture of one tile and one message."""
+    """Quality, estimated bits, bits of the messages, bytes of the file; a picture of one tile and one part."""
     told = torch.tensor([quality])
     file = codec.compress(Picture(picture), quality=quality)
     chunks = unpack(file, limits=Limits()).chunks
     symbols = codec.model.symbols(signed(picture), told)
-    if codec.model.entropy.encode(symbols, told)[0] != list(chunks):
+    entropy = codec.model.entropy
+    if list(chunks) not in (entropy.encode(symbols, told)[0], entropy.joined().encode(symbols, told)[0]):
         raise SystemExit(f"the file has other symbols: cut pictures to one tile, not {picture.shape[:2]}")
-    return quality, float(codec.model.entropy.bits(symbols, told)), 8 * sum(map(len, chunks)), len(file)
+    return quality, float(entropy.bits(symbols, told)), 8 * sum(map(len, chunks)), len(file)
 
 
 def lengths_table(rows):
