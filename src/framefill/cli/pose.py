@@ -238,9 +238,9 @@ def _table(character: "Character", found: "Solution") -> None:
 
 def verbs() -> dict[str, Any]:
     """The verbs by name."""
-    from framefill.cli import poses
+    from framefill.cli import poses, studio
 
-    return {"solve": solve, "keypoints": keypoints} | poses.VERBS
+    return {"solve": solve, "keypoints": keypoints} | poses.VERBS | {"studio": studio.studio}
 
 
 def pose() -> None:
