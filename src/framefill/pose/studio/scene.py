@@ -28,7 +28,10 @@ class Scene:
         self.server, self.session, self._moved, self._clicked = server, session, moved, clicked
         self._gizmos: dict[str, Any] = {}
         self._worn: Any = None
-        self._mesh = self._dots = self._lines = self._picture = None
+        self._mesh: Any = None
+        self._dots: Any = None
+        self._lines: Any = None
+        self._picture: Any = None
         self.opacity = 0.55
         self.spread: np.ndarray | None = None
         self.still: str | None = None  # the handle in the user's hand: its gizmo is not moved
@@ -52,8 +55,6 @@ class Scene:
 
     def pose(self, places: np.ndarray, turns: np.ndarray) -> None:
         """The body in a pose: places (J, 3) and turns (J, 4)."""
-        assert self._mesh is not None
-        assert self._dots is not None
         for bone, place, turn in zip(self._mesh.bones, places, turns, strict=True):
             bone.position, bone.wxyz = place, turn
         self._dots.batched_positions = places.astype(np.float32)
@@ -99,7 +100,6 @@ class Scene:
         self._worn = self.session.character
 
     def _paint(self) -> None:
-        assert self._dots is not None
         names = self.session.character.rig.skeleton.names
         held = {grip.joint for grip in self.session.state.grips}
         if self.spread is not None and len(self.spread) == len(names):

@@ -135,7 +135,7 @@ def picture(content: bytes) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # its size is looked at here
-            image = Image.open(io.BytesIO(content))
+            image: Image.Image = Image.open(io.BytesIO(content))
             if image.width * image.height > MOST_PIXELS:
                 raise MediaError(f"a picture of {image.width}x{image.height} pixels; make it smaller")
             image = ImageOps.exif_transpose(image).convert("RGB")
