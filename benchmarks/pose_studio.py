@@ -44,16 +44,6 @@ window.Worker = class extends Plain {
 """
 
 
-def at(studio, place):
-    """Where a place in the world is in the browser's window, in pixels."""
-    import viser.transforms
-
-    camera = next(iter(studio.server.get_clients().values())).camera
-    x, y, z = viser.transforms.SO3(camera.wxyz).as_matrix().T @ (np.array(place) - camera.position)
-    size = camera.image_height / 2 / np.tan(camera.fov / 2)
-    return camera.image_width / 2 + size * x / z, camera.image_height / 2 + size * y / z
-
-
 def watched(studio):
     """The processor seconds of every drag that the desk works on, as they come."""
     spent, plain = [], studio._drag
@@ -70,10 +60,7 @@ def watched(studio):
 def latency(browser, studio, drags):
     """Milliseconds (n,) from each target sent to the next bones received, and processor milliseconds (n,)."""
     spent = watched(studio)
-    grip = studio.session.state.grips[0]
-    x, y = at(studio, (grip.target[0], grip.target[1] + 0.12, grip.target[2]))
-    browser.drag((x, y), (x, y - 90), steps=drags, pause=0.4)
-    time.sleep(3)
+    chromium.raise_arrow(browser, studio, drags, 90, pause=0.4)
     sent, came = json.loads(browser.run("JSON.stringify([window.sent, window.came])"))
     found = [min((c for c in came if c > s), default=np.nan) - s for s in sent]
     return np.array(found), 1000 * np.array(spent)
@@ -83,11 +70,11 @@ def pictures(browser, studio, folder):
     """pose_studio.png, and pose_studio.gif of a drag."""
     session = studio.session
     frames, wrist = [], session.state.grips[0].key
-    way = [(0.45 - 0.25 * np.sin(a / 2) ** 2, 1.2 + 0.4 * np.sin(a), 0.35) for a in np.linspace(0, 2 * np.pi, 25)[:-1]]
+    way = [(0.45 - 0.25 * np.sin(a / 2) ** 2, 1.2 + 0.4 * np.sin(a), 0.35) for a in np.linspace(0, 2 * np.pi, 15)[:-1]]
     for target in way:
         studio.do(lambda target=target: session.move(wrist, target, gesture="film"))
         studio.desk.drain()
-        time.sleep(0.8)
+        time.sleep(0.5)
         frames.append(shot(browser).resize((640, 400), Image.Resampling.LANCZOS))
     palette = frames[0].quantize(96)
     small = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]

@@ -12,6 +12,8 @@ PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil
 FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-background-networking", "--use-angle=swiftshader",
     "--enable-unsafe-swiftshader", "--no-first-run", "--remote-debugging-port=0", "--mute-audio",
+    "--disable-renderer-backgrounding", "--disable-backgrounding-occluded-windows",
+    "--disable-background-timer-throttling",
 )  # fmt: skip
 
 
@@ -92,17 +94,6 @@ class Page:
 
     down = False
 
-    def drag(self, a, b, steps=8, pause=0.1):
-        self.mouse("mouseMoved", *a)
-        time.sleep(0.5)
-        self.mouse("mousePressed", *a)
-        time.sleep(pause)
-        for step in range(1, steps + 1):
-            part = step / steps
-            self.mouse("mouseMoved", a[0] + part * (b[0] - a[0]), a[1] + part * (b[1] - a[1]))
-            time.sleep(pause)
-        self.mouse("mouseReleased", *b)
-
     def press(self, text):
         """Clicks on the button, tab or label of that text."""
         script = f"""(() => {{
@@ -135,3 +126,39 @@ class Page:
                 raise TimeoutError("the browser did not get there")
             time.sleep(0.1)
         return found
+
+
+def seen_at(studio, place):
+    """Where a place in the world is in the browser's window, in pixels."""
+    import numpy as np
+    import viser.transforms
+
+    camera = next(iter(studio.server.get_clients().values())).camera
+    x, y, z = viser.transforms.SO3(camera.wxyz).as_matrix().T @ (np.array(place) - camera.position)
+    size = camera.image_height / 2 / np.tan(camera.fov / 2)
+    return camera.image_width / 2 + size * x / z, camera.image_height / 2 + size * y / z
+
+
+def raise_arrow(browser, studio, steps, pixels, pause=0.2, tries=6):
+    """Drags the upward arrow of the first handle. By software a frame takes long, and a grasp may miss: then again."""
+    for _ in range(tries):
+        x, y, z = before = studio.session.state.grips[0].target
+        a, b = seen_at(studio, (x, y + 0.12, z))
+        browser.mouse("mouseMoved", a, b)
+        time.sleep(2)
+        browser.mouse("mousePressed", a, b)
+        time.sleep(1)
+        for step in range(1, steps + 1):
+            browser.mouse("mouseMoved", a, b - pixels * step / steps)
+            time.sleep(pause)
+            if step == 2:
+                time.sleep(1)
+                studio.desk.drain()
+                if studio.session.state.grips[0].target == before:
+                    break
+        browser.mouse("mouseReleased", a, b - pixels * step / steps)
+        time.sleep(2)
+        studio.desk.drain()
+        if studio.session.state.grips[0].target != before:
+            return
+    raise TimeoutError("the gizmo could not be grasped")
