@@ -245,9 +245,10 @@ def _table(character: "Character", found: "Solution") -> None:
 
 def verbs() -> dict[str, Any]:
     """The verbs by name."""
-    from framefill.cli import pose_image, poses
+    from framefill.cli import pose_image, poses, studio
 
-    return {"solve": solve, "keypoints": keypoints, "from-image": pose_image.from_image} | poses.VERBS
+    named = {"solve": solve, "keypoints": keypoints, "from-image": pose_image.from_image}
+    return named | poses.VERBS | {"studio": studio.studio}
 
 
 def pose() -> None:

@@ -1,4 +1,4 @@
-"""The optional library of this room, with one line where it is absent."""
+"""The optional libraries of this room, with one line where one is absent."""
 
 from typing import Any
 
@@ -12,3 +12,14 @@ def rotation_library() -> Any:
     except ImportError as error:
         raise NotInstalled("poses need roma, which is not installed; run: pip install 'framefill[pose]'") from error
     return roma
+
+
+def page_library() -> Any:
+    """The module viser. Raises NotInstalled, with the command that installs it."""
+    try:
+        import viser
+    except ImportError as error:
+        raise NotInstalled(
+            "the studio needs viser, which is not installed; run: pip install 'framefill[studio]'"
+        ) from error
+    return viser

@@ -1,0 +1,35 @@
+"""`framefill pose studio`: the studio in the browser; the work is in `framefill.pose.studio`."""
+
+import contextlib
+import time
+
+from framefill.cli.pose import OWN, Whose
+
+
+def studio(
+    *,
+    port: int = 8080,
+    no_open: bool = False,
+    who: Whose = OWN,
+) -> None:
+    """Pose a character in the browser: drag handles, keep keys, download the motion. Works offline.
+
+    Args:
+        port: Of this machine, which alone can see the page; 0 takes any that is free.
+        no_open: Do not open the page in the browser.
+    """
+    from framefill.pose.extra import page_library
+
+    page_library()
+    character = who.load()
+    from framefill.pose.studio.server import Studio
+
+    page = Studio(character, port)
+    print(f"{page.url}   (Ctrl-C ends it)", flush=True)
+    if not no_open:
+        import webbrowser
+
+        webbrowser.open(page.url)
+    with contextlib.closing(page):
+        while True:
+            time.sleep(3600)

@@ -1,0 +1,210 @@
+"""The studio's page: what a gizmo, a click and a control do, bad ports and pictures; slowly, all in a Chromium."""
+
+import io
+import json
+import socket
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from framefill.errors import BadInput, MediaError, NotInstalled
+from framefill.pose import characters
+
+pytest.importorskip("viser", reason="viser is not installed")
+import chromium
+from framefill.pose.extra import page_library
+from framefill.pose.studio.server import Studio, picture
+
+
+@pytest.fixture(scope="module")
+def page():
+    studio = Studio(characters.load(None), 0)
+    yield studio
+    studio.close()
+
+
+@pytest.fixture
+def studio(page):
+    """The page, without handles, and the lines that it told."""
+    page.do(page.session.clear)
+    page.desk.drain()
+    page.told = []
+    page.tell = page.told.append
+    page.panel.tell = page.told.append
+    return page
+
+
+def hold(studio, joint="left_wrist"):
+    studio._clicked(joint)
+    assert studio.desk.drain()
+    return studio.session.state.grips[-1]
+
+
+def bone(studio, joint):
+    return studio.scene._mesh.bones[studio.session.character.rig.skeleton.index(joint)]
+
+
+def test_a_click_takes_hold_and_a_drag_moves_the_bones(studio):
+    grip = hold(studio)
+    assert grip.key in studio.scene._gizmos
+    assert studio.panel.chosen == grip.key
+    depth = len(studio.session._past)
+    for phase in ("start", "update", "update", "end"):
+        studio._moved(grip, (0.4, 1.2, 0.3), phase)
+    assert studio.desk.drain()
+    np.testing.assert_allclose(bone(studio, "left_wrist").position, (0.4, 1.2, 0.3), atol=1e-3)
+    assert len(studio.session._past) == depth + 1
+    studio.do(studio.session.undo)
+    assert studio.desk.drain()
+    np.testing.assert_allclose(studio.scene._gizmos[grip.key].position, grip.target, atol=1e-6)
+    assert studio.told == []
+
+
+def test_a_ring_turns_the_joint(studio):
+    studio.panel._kind.value = "rotation"
+    grip = hold(studio, "head")
+    studio.panel._kind.value = "position"
+    studio._moved(grip, (0.0, 0.6, 0.0), "update")
+    studio._moved(grip, (0.0, 0.6, 0.0), "end")
+    assert studio.desk.drain()
+    np.testing.assert_allclose(bone(studio, "head").wxyz, (np.cos(0.3), 0, np.sin(0.3), 0), atol=2e-3)
+
+
+def test_controls_change_the_session_and_follow_it(studio):
+    hold(studio)
+    panel = studio.panel
+    panel._pin.value = False
+    assert studio.desk.drain()
+    assert studio.session.state.grips[0].tolerance == panel._soft.value > 0
+    assert not panel._soft.disabled
+    panel._shapes[0].value = 2.0
+    assert studio.desk.drain()
+    assert studio.session.state.shape[0] == 2.0
+    studio.do(studio.session.undo)
+    assert studio.desk.drain()
+    assert panel._shapes[0].value == 0.0
+    panel.unsure.value = True
+    assert studio.desk.drain()
+    assert studio.scene.spread is not None
+    assert len({tuple(colour) for colour in studio.scene._dots.batched_colors}) > 5
+    panel.unsure.value = False
+    assert studio.desk.drain()
+    assert studio.scene.spread is None
+
+
+def test_a_click_on_a_picture_is_a_keypoint(studio):
+    studio.files.labelling.value = True
+    studio._labelled(SimpleNamespace(ray_origin=(0.0, 1.2, 4.0), ray_direction=(0.1, -0.02, -1.0)))
+    studio._clicked("head")  # while labelling, dots are not taken hold of
+    assert studio.desk.drain()
+    studio.files.labelling.value = False
+    assert [grip.joint for grip in studio.session.state.grips] == [studio.files.label.value]
+
+
+def test_a_picture_is_laid_behind_and_taken_away(studio):
+    data = io.BytesIO()
+    Image.new("RGB", (40, 20), (200, 30, 30)).save(data, "PNG")
+    studio._behind(data.getvalue(), 2.0)
+    assert studio.scene._picture.position[2] < 0
+    studio._behind(None, 2.0)
+    assert studio.scene._picture is None
+
+
+def test_what_goes_wrong_is_told_and_the_studio_goes_on(studio, capsys):
+    studio.do(studio._play)
+    studio.do(lambda: studio.session.move("tail:position", (0, 0, 0)))
+    studio.do(lambda: 1 / 0)
+    assert studio.desk.drain()
+    assert "nothing to play" in studio.told[0]
+    assert "no handle 'tail:position'" in studio.told[1]
+    assert "ZeroDivisionError" in studio.told[2]
+    assert "ZeroDivisionError" in capsys.readouterr().err
+    assert hold(studio).joint == "left_wrist"
+
+
+def test_keys_are_played(studio):
+    studio.do(lambda: studio.session.key(0))
+    grip = hold(studio)
+    studio.do(lambda: studio.session.move(grip.key, (0.4, 1.2, 0.3)))
+    studio.do(lambda: studio.session.key(0.2))
+    studio.do(studio._play)
+    assert studio.desk.drain()
+    assert "0, 0.2" in studio.files._keys.content
+    assert studio.told == []
+
+
+def test_pictures_are_read_upright_and_small_and_others_refused(monkeypatch):
+    data = io.BytesIO()
+    Image.new("L", (3200, 10)).save(data, "JPEG")
+    assert picture(data.getvalue()).shape == (5, 1600, 3)
+    for content in (b"", b"no picture", data.getvalue()[:50]):
+        with pytest.raises(MediaError, match="no picture"):
+            picture(content)
+    monkeypatch.setattr("framefill.pose.studio.server.MOST_PIXELS", 100)
+    with pytest.raises(MediaError, match="3200x10"):
+        picture(data.getvalue())
+
+
+def test_bad_ports_and_a_missing_library_are_one_line(page, monkeypatch):
+    character = characters.load(None)
+    taken = int(page.url.rsplit(":", 1)[1])
+    with pytest.raises(BadInput, match=f"port {taken} cannot be used"):
+        Studio(character, taken)
+    for port in (-1, 65536):
+        with pytest.raises(BadInput, match="give 1 to 65535"):
+            Studio(character, port)
+    monkeypatch.setitem(sys.modules, "viser", None)
+    with pytest.raises(NotInstalled, match=r"framefill\[studio\]"):
+        page_library()
+
+
+def test_the_verb_refuses_in_one_line_with_code_2(tmp_path):
+    broken = tmp_path / "broken.bvh"
+    broken.write_text("HIERARCHY")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        for words in (["--port", str(taken.getsockname()[1])], ["-c", str(broken)]):
+            command = [sys.executable, "-m", "framefill", "pose", "studio", "--no-open", *words]
+            told = subprocess.run(command, capture_output=True, text=True, timeout=120)
+            assert told.returncode == 2
+            assert told.stderr.startswith("framefill: ")
+            assert told.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(chromium.PROGRAM is None, reason="there is no Chromium")
+def test_in_a_browser_a_gizmo_is_dragged_the_joint_follows_and_files_come_back(tmp_path):
+    studio = Studio(characters.load(None), 0)
+    with chromium.Page(studio.url) as browser:
+        browser.open()
+        browser.wait("!!document.querySelector('canvas') && document.body.textContent.includes('Add handle')")
+        time.sleep(3)
+        grip = hold(studio)
+        time.sleep(5)
+        chromium.raise_arrow(browser, studio, 8, 80)
+        assert studio.session._gesture is None
+        target = studio.session.state.grips[0].target
+        assert target[1] > grip.target[1] + 0.05  # the arrow that points up moves along y alone
+        np.testing.assert_allclose([target[0], target[2]], [grip.target[0], grip.target[2]], atol=1e-6)
+        np.testing.assert_allclose(bone(studio, "left_wrist").position, target, atol=2e-3)
+        browser.press("Files")
+        browser.press("Download")
+        saved = chromium.Page._until(lambda: list(browser.downloads.glob("pose*.json")), 60)[0]
+        told = json.loads(saved.read_text())
+        assert told["studio"]["handles"][0]["target"] == list(target)
+        dragged = studio.session.world()[0]
+        studio.session.undo()
+        studio.session.undo()
+        assert studio.session.state.grips == ()
+        browser.upload(saved)
+        chromium.Page._until(lambda: studio.session.state.grips, 60)
+        torch.testing.assert_close(studio.session.world()[0], dragged, atol=1e-6, rtol=0)
+        assert all(url.startswith((studio.url, "data:", "blob:")) for url in browser.asked())
+    studio.close()
