@@ -50,9 +50,8 @@ def main():
     for name in given.models:
         model = framefill.load(name)
         rows[name] = {"tokenizer": there_and_back(model, real.pixels[:HELD_OUT])}
-        print(
-            f"\n{name}: {rows[name]['tokenizer']}\n\n| guidance | asked for | DS | copies | CPU-s |\n|---|---|---|---|---|"
-        )
+        print(f"\n{name}: {rows[name]['tokenizer']}\n")
+        print("| guidance | asked for | DS | copies | CPU-s |\n|---|---|---|---|---|")
         for guidance in given.guidance:
             start = time.process_time()
             made = drawn(replace(model, guidance=guidance), given.each)
