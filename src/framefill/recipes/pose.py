@@ -55,7 +55,7 @@ class Pose:
     warmup: int = 0
     cooldown: float = 0.0
     ema: float = 0.0
-    clip: float = float("inf")
+    clip: float = 1e9  # none
     steps: int = 500_000
 
     def model(self) -> ProtoRes:
