@@ -85,6 +85,15 @@ class Clips:
         for name in self.names(split):
             yield name, self.read(name)
 
+    def alike(self, split: str, count: int) -> tuple[Tensor, Tensor]:
+        """About `count` poses, as many of every clip of a split: an hour of walking then counts as a roll does."""
+        clips = [clip for _, clip in self.motions(split)]
+        if not clips or count < len(clips):
+            raise BadInput(f"{count} poses of {len(clips)} clips; ask for one of each at least")
+        which = [torch.linspace(0, len(clip) - 1, count // len(clips)).round().long() for clip in clips]
+        pairs = list(zip(clips, which, strict=True))
+        return torch.cat([c.local[w] for c, w in pairs]), torch.cat([c.root[w] for c, w in pairs])
+
     def poses(self, split: str, count: int) -> tuple[Tensor, Tensor]:
         """`count` poses, evenly spaced over all frames of a split: rotations (N, 15, 3, 3), root (N, 3)."""
         found = [clip for _, clip in self.motions(split)]

@@ -1,11 +1,11 @@
-"""How people stand and move, as it ships: a Gaussian over joint turns, and how far each joint turns, for any skeleton.
+"""How people stand and move, as it ships: a Gaussian over joint turns, how far joints turn, and that they stand up.
 
-Fitted to the training clips of DeepMimic (MIT licence; `benchmarks/pose_habit.py`), worn by framefill's own body, and
-to their mirror images. Another skeleton gets the habit of that body: poses are drawn from the Gaussian, put on it by
-`retarget`, and a Gaussian is fitted again.
+Fitted to the training clips of DeepMimic, which count alike (MIT licence; `benchmarks/pose_habit.py`), worn by
+framefill's own body, and to their mirror images. Another skeleton gets the habit of that body: poses are drawn from the
+Gaussian, put on it by `retarget`, and a Gaussian is fitted again.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from framefill.pose import retarget
 from framefill.pose.body import NAMES, PARENTS
 from framefill.pose.files import arrays
 from framefill.pose.human import human
-from framefill.pose.limits import Habit, Limits
+from framefill.pose.limits import Habit, Limits, Stance
 from framefill.pose.motion import Motion
 from framefill.pose.retarget import Rig
 from framefill.pose.turning import exponential
@@ -26,6 +26,8 @@ from framefill.pose.turning import exponential
 SHIPPED = Path(__file__).resolve().parents[1] / "data" / "pose_habit.npz"
 DRAWN, SEED = 600, 0  # poses drawn for another skeleton
 FLOOR, MARGIN = 0.05, 0.15  # radians added to spreads and ranges where a habit is fitted
+OTHER = {"left": "right", "right": "left"}
+OPPOSITE = [NAMES.index("_".join(OTHER.get(word, word) for word in name.split("_"))) for name in NAMES]
 SIZES = {"mean": (72,), "factor": (72 * 73 // 2,), "low": (24, 3), "high": (24, 3)}
 
 
@@ -49,7 +51,7 @@ def manner() -> Manner:
     part = {name: torch.from_numpy(arrays.need(SHIPPED, found, name, shape)) for name, shape in SIZES.items()}
     factor = torch.zeros(72, 72, dtype=torch.float64)
     factor[*np.tril_indices(72)] = part["factor"]
-    return Manner(Habit(part["mean"], factor), Limits(part["low"], part["high"]))
+    return Manner(Habit(part["mean"], factor, Stance.upright(torch.eye(3))), Limits(part["low"], part["high"]))
 
 
 def write(path: Path, made: Manner) -> None:
@@ -78,15 +80,12 @@ def worn(rig: Rig) -> Manner:
         return manner()
     body, poses = human().tree, drawn()
     motion = Motion(body, poses, torch.zeros(len(poses), 3, dtype=torch.float64))
-    return Manner.of(retarget.carry(motion, Rig.of(body), rig).local)
+    made = Manner.of(retarget.carry(motion, Rig.of(body), rig).local)
+    stance = Stance.upright(torch.from_numpy(rig.turned[rig.skeleton.root]))
+    return replace(made, habit=replace(made.habit, stance=stance))
 
 
 def mirrored(local: Tensor) -> Tensor:
     """Poses (N, 24, 3, 3) of framefill's body with left and right exchanged: x becomes -x."""
-    swap = {"left": "right", "right": "left"}
-    places = []
-    for name in NAMES:
-        side, _, part = name.partition("_")
-        places.append(NAMES.index(f"{swap[side]}_{part}" if side in swap else name))
     mirror = torch.diag(torch.tensor([-1.0, 1, 1])).to(local)
-    return mirror @ local[:, places] @ mirror
+    return mirror @ local[:, OPPOSITE] @ mirror

@@ -16,7 +16,7 @@ from framefill.pose.effectors import Effector, Turn
 from framefill.pose.limits import Habit, Limits
 from framefill.pose.skeleton import Skeleton
 from framefill.pose.targets import Targets
-from framefill.pose.turning import IDENTITY, Floats, chain, exponential, logarithm, nearest
+from framefill.pose.turning import IDENTITY, Floats, chain, cross_matrix, exponential, logarithm, nearest
 
 PINNED = 3e-4  # metres or radians: tolerances below this pin
 LONGEST = 0.6  # radians that any component turns in one step
@@ -38,7 +38,7 @@ class State:
     positions: Floats
     turned: Floats
     residual: Floats
-    habit: Floats  # (B, K): how far from the habit, in its standard deviations
+    habit: Floats  # (B, K + 9): how far from the habit and its stance, in standard deviations
 
     def where(self, better: NDArray[np.bool_], other: "State") -> "State":
         """`other` for the samples that are better, this for the rest."""
@@ -112,11 +112,15 @@ class Problem:
         others[:, place], others[:, root : root + 3] = -mean[:, place], 0
         self.factor, self.pull = factor[:, place], others @ factor.T
         self.precision = self.factor.T @ self.factor
+        stance = None if habit is None else habit.stance
+        self.leaning = np.zeros((3, 3)) if stance is None else stance.axes.double().numpy()
+        self.stands = self.leaning if stance is None else stance.there.double().numpy()
 
     def loosen(self) -> None:
         """Let the habit weigh little from here on."""
         self.factor, self.pull = LOOSE * self.factor, LOOSE * self.pull
         self.precision = LOOSE**2 * self.precision
+        self.leaning, self.stands = LOOSE * self.leaning, LOOSE * self.stands
 
     def met(self, state: State) -> NDArray[np.bool_]:
         """Bool (B,): whether every residual is within its tolerance, or NEAR."""
@@ -180,7 +184,8 @@ class Problem:
         local, bend = exponential(vectors.reshape(len(x), -1, 3))
         local[:, self.root] = turn
         positions, turned = self.world(local, place)
-        habit = x @ self.factor.T + self.pull
+        leans = (turn @ self.leaning - self.stands).reshape(len(x), 9)
+        habit = np.concatenate([x @ self.factor.T + self.pull, leans], 1)
         return State(x, place, bend, local, positions, turned, self.targets.residual(positions, turned), habit)
 
     def cost(self, state: State, weight: Floats) -> Floats:
@@ -199,8 +204,18 @@ class Problem:
         hessian = rows @ rows.swapaxes(-1, -2)
         gradient = (rows @ (state.residual * weight)[..., None])[..., 0]
         hessian[:, 6:, 6:] += self.precision
-        gradient[:, 6:] += state.habit @ self.factor
+        gradient[:, 6:] += state.habit[:, :-9] @ self.factor
+        if self.stands.any():
+            self._add_stance(state, hessian[:, 3:6, 3:6], gradient[:, 3:6])
         return hessian, gradient
+
+    def _add_stance(self, state: State, hessian: Floats, gradient: Floats) -> None:
+        """What the root's turn adds, into both: turning by w moves every axis a by w x a."""
+        axes = state.local[:, self.root] @ self.leaning
+        across = cross_matrix(axes.swapaxes(-1, -2)).reshape(len(axes), 9, 3)
+        leans = state.habit[:, -9:].reshape(-1, 3, 3).swapaxes(-1, -2).reshape(-1, 9, 1)
+        hessian += across.swapaxes(-1, -2) @ across
+        gradient -= (across.swapaxes(-1, -2) @ leans)[..., 0]
 
     def step(self, state: State, weight: Floats, damping: Floats) -> tuple[State, Floats]:
         """One damped Gauss-Newton step within the limits, and the greatest component (B,) of each."""

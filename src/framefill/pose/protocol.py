@@ -5,7 +5,7 @@ from the training clips alone. Every pose is solved by itself, as users do, and 
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from framefill.metrics import pose as metrics
 from framefill.pose import deepmimic, kinematics
 from framefill.pose.effectors import Place
-from framefill.pose.limits import Habit, Limits
+from framefill.pose.limits import Habit, Limits, Stance
 from framefill.pose.skeleton import Skeleton
 from framefill.pose.solve import Solution, solve
 
@@ -36,9 +36,12 @@ class Case:
         """Raises MediaError for an archive that is damaged, BadInput for more poses than there are."""
         skeleton = deepmimic.humanoid()
         local, root = clips.poses("test", poses)
-        known, _ = clips.poses("train", min(seen, sum(len(clip) for _, clip in clips.motions("train"))))
+        known, _ = clips.alike("train", seen)
+        seated = known.clone()  # how the root is turned is the stance's part
+        seated[:, skeleton.root] = torch.eye(3).double()
+        habit = replace(Habit.of(seated), stance=Stance.upright(torch.eye(3)))
         positions, _ = kinematics.forward(skeleton, local, root)
-        return cls(skeleton, local, positions, deepmimic.limits(known), Habit.of(known))
+        return cls(skeleton, local, positions, deepmimic.limits(known), habit)
 
     def handles(self, pose: int) -> list[Place]:
         """The six places of one pose."""

@@ -22,6 +22,7 @@ from framefill.recipes import (
     mrcnf,
     nonisotropic,
     ode_video,
+    pose,
     token_prior,
     tokenizer,
     video_compression,
@@ -46,6 +47,7 @@ RECIPES: dict[str, type] = {
     "token-prior": token_prior.TokenPrior,
     "video-diffusion": video_diffusion.VideoDiffusion,
     "hierarchical": hierarchical.Hierarchical,
+    "pose": pose.Pose,
 }
 
 
@@ -76,6 +78,7 @@ PRESETS: dict[str, dict[str, Preset]] = {
     "token-prior": {name: Preset(*row) for name, row in token_prior.PRESETS.items()},
     "video-diffusion": {name: Preset(*row) for name, row in video_diffusion.PRESETS.items()},
     "hierarchical": {name: Preset(*row) for name, row in hierarchical.PRESETS.items()},
+    "pose": {name: Preset(*row) for name, row in pose.PRESETS.items()},
 }
 
 

@@ -1,0 +1,124 @@
+"""Poses to learn from: clips worn by framefill's body, and varied so that what is learnt from them holds beyond them.
+
+A row is a frame, drawn so that a clip counts with the root of its length; often with the upper body of another frame;
+mirrored half of the time; moved by noise of the habit's Gaussian of a random strength, and brought into its limits;
+turned to head along z, give or take HEADING radians: who need not learn which way is which learns more from few clips,
+and the way is known once handles are met. What the clips lack (collars, hands, toes) turns at random, as `OURS` says.
+Shape and gender are drawn too. A row is a pure function of its seed.
+
+Published instead (facts 001, section 3.2): frames as they are, turned about the vertical by any angle.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from framefill.arrays import Rng
+from framefill.errors import BadInput
+from framefill.pose import deepmimic, retarget
+from framefill.pose.body import COMPONENTS, GENDERS, NAMES
+from framefill.pose.files import bvh
+from framefill.pose.habits import OPPOSITE, manner
+from framefill.pose.human import human
+from framefill.pose.motion import Motion
+from framefill.pose.retarget import Rig
+from framefill.pose.turning import Floats, exponential, logarithm
+
+MOST = 1000  # frames of one clip: neighbours are nearly alike
+JOINTS, UP = len(NAMES), np.array([0.0, 1.0, 0.0])
+# Ours: standard deviations in radians of axis times angle in the T pose; the forearm's twist is given to the wrist.
+OURS = {
+    "head": (0.12, 0.12, 0.10), "collar": (0.06, 0.08, 0.10), "wrist": (0.35, 0.15, 0.25), "hand": (0.0, 0.0, 0.08),
+    "foot": (0.12, 0.0, 0.0),
+}  # fmt: skip
+SPREADS = np.array([OURS.get(name.rpartition("_")[2], (0.0, 0.0, 0.0)) for name in NAMES])
+ABOVE = np.array([name.startswith(("spine", "neck", "head")) or name.endswith(
+    ("collar", "shoulder", "elbow", "wrist", "hand")) for name in NAMES])  # fmt: skip
+HEADING = 0.4
+MIXED, NOISE, TILT = 0.3, 0.8, 0.1  # share of rows of two frames; most noise, in habits; radians
+
+
+@dataclass(frozen=True)
+class Poses:
+    """Frames as axis-angle vectors (N, 24, 3), the root's turn in the world among them, and how often each is drawn."""
+
+    vectors: Floats = field(compare=False)
+    share: Floats = field(compare=False)
+    varied: bool = True
+
+    @classmethod
+    def open(cls, data: Path, split: str, *, varied: bool = True) -> "Poses":
+        """Clips of "train" or "test" in an .npz of DeepMimic, or in a folder of such and of .bvh files.
+
+        Never both: what `deepmimic.held_out` names is for tests alone. Raises BadInput where there are none.
+        """
+        clips = [_worn(motion) for motion in _motions(data, split)]
+        if not clips:
+            raise BadInput(f"{data} has no clip to {split} on; give an .npz of DeepMimic, or a folder with .bvh files")
+        share = np.concatenate([np.full(len(clip), len(clip) ** -0.5) for clip in clips])
+        return cls(np.concatenate(clips), np.cumsum(share / share.sum()), varied)
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def rows(self, seeds: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Local rotations (B, 24, 3, 3), shape (B, 10), gender (B,), float32 and int64; one row per seed."""
+        rng = Rng(seeds)
+        chance = rng.uniform((8,)).double().numpy()
+        noise = rng.normal((2, 3 * JOINTS)).double().numpy()
+        vectors = self.vectors[self._which(chance[:, 0])]
+        if self.varied:
+            other = self.vectors[self._which(chance[:, 1])]
+            vectors = np.where((chance[:, 2] < MIXED)[:, None, None] & ABOVE[:, None], other, vectors)
+            vectors = np.where((chance[:, 3] < 0.5)[:, None, None], mirrored(vectors), vectors)
+            vectors = _moved(vectors, NOISE * np.square(chance[:, 4]), noise)
+        local = exponential(vectors)[0]
+        way = HEADING * noise[:, 1, 4] - heading(local[:, 0]) if self.varied else 2 * np.pi * chance[:, 5]
+        local[:, 0] = exponential(way[:, None] * UP)[0] @ local[:, 0]
+        gender = torch.from_numpy((len(GENDERS) * chance[:, 6]).astype(np.int64))
+        return torch.from_numpy(local).float(), rng.normal((COMPONENTS,)), gender
+
+    def _which(self, chance: Floats) -> np.ndarray:
+        return np.searchsorted(self.share, chance).clip(max=len(self.share) - 1)
+
+
+def heading(turn: Floats) -> Floats:
+    """The angle (...) about the vertical that comes nearest to rotations (..., 3, 3)."""
+    return np.arctan2(turn[..., 0, 2] - turn[..., 2, 0], turn[..., 0, 0] + turn[..., 2, 2])
+
+
+def mirrored(vectors: Floats) -> Floats:
+    """Axis-angle vectors (..., 24, 3) of the pose with left and right exchanged: x becomes -x."""
+    return vectors[..., OPPOSITE, :] * np.array([1.0, -1.0, -1.0])
+
+
+def _moved(vectors: Floats, strength: Floats, noise: Floats) -> Floats:
+    """Poses moved by the habit's noise, with joints that clips lack turned at random, within the habit's limits."""
+    known = manner()
+    spread = np.linalg.inv(known.habit.factor.numpy())
+    moves = (noise[:, 0] @ spread.T).reshape(vectors.shape)
+    moves[:, 0] = TILT * noise[:, 1, :3]
+    made = vectors + strength[:, None, None] * moves
+    made[:, 1:] += (SPREADS * noise[:, 1].reshape(vectors.shape))[:, 1:]
+    made[:, 1:] = made[:, 1:].clip(known.limits.low.numpy()[1:], known.limits.high.numpy()[1:])
+    return made
+
+
+def _motions(data: Path, split: str) -> Iterator[Motion]:
+    files = sorted(data.iterdir()) if data.is_dir() else [data]
+    for path in files:
+        if path.suffix == ".npz":
+            yield from (motion for _, motion in deepmimic.Clips(path).motions(split))
+        elif path.suffix == ".bvh" and deepmimic.held_out(path.stem) == (split == "test"):
+            yield bvh.read(path)
+
+
+def _worn(motion: Motion) -> Floats:
+    """A clip on framefill's body (T, 24, 3), of long ones every few frames."""
+    some = motion.frames(slice(None, None, -(-len(motion) // MOST)))
+    worn = retarget.carry(some, Rig.of(some.skeleton), Rig.of(human().tree))
+    return logarithm(worn.local.numpy())
