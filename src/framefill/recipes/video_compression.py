@@ -62,9 +62,7 @@ class VideoCompression(Compression):
             self.luma, self.chroma, self.encoder, self.encoder_blocks, self.widths, self.down, self.up, self.groups,
             self.hidden,
         )  # fmt: skip
-        return TemporalCompressor(
-            sizes, [STEP * rate**-0.73 for rate in self.rates], temperature=self.temperature
-        )
+        return TemporalCompressor(sizes, [STEP * rate**-0.73 for rate in self.rates], temperature=self.temperature)
 
     @property
     def follows(self) -> bool:
