@@ -358,6 +358,7 @@ def test_verbs_from_a_file(call, tmp_path):
         (["between", "KEYS"], "between makes a file"), (["recover", "KEYS", "-o", "x.txt"], "writes .csv"),
         (["recover", "KEYS", "-o", "KEYS"], "writes .csv"), (["evaluate", "x.npz"], "cannot be read"),
         (["between", "KEYS", "--times", "0,1", "-o", "x.bvh"], "3 keys and 2 times"),
+        (["between", "KEYS", "--shape", "1", "-o", "x.bvh"], "says whose pose it is"),
         (["keypoints", "KEYS"], "is no JSON"), (["keypoints", "x.json"], "cannot read x.json"),
     ],
 )  # fmt: skip
