@@ -189,7 +189,7 @@ def _undecoded(dataset: "xr.Dataset") -> "xr.Dataset":
 def _entry(dataset: "xr.Dataset", name: str, max_error: Bounds, relative: Bounds | None) -> Entry:
     variable, shape = dataset.variables[name], list(dataset.variables[name].shape)
     field = len(shape) > 2 and _codable(variable.dtype) and name not in dataset.coords
-    rows = max(GROUP // max(math.prod(shape[-2:]), 1), 1) if field and math.prod(shape) else 0
+    rows = max(GROUP // max(math.prod(shape[-2:]), 1), 1) if field and 0 not in shape else 0
     attrs = {str(key): _plain(value) for key, value in variable.attrs.items()}
     dtype = "O" if variable.dtype.kind in "OT" else variable.dtype.newbyteorder("<").str
     dims, rows = [str(dim) for dim in variable.dims], min(rows, shape[0]) if rows else 0
