@@ -144,19 +144,28 @@ def test_an_index_that_does_not_fit_is_refused(tmp_path, dataset):
     contents = unpack(compress_dataset(dataset, tmp_path / "a.ffc").read_bytes())
     index = json.loads(zlib.decompress(contents.extras[0].data))
 
+    def held(text):
+        extra = fields.Extra(fields.INDEX, zlib.compress(text.encode()))
+        return pack(contents.header, [[chunk] for chunk in contents.chunks], [extra])
+
     def forged(change):
         made = json.loads(json.dumps(index))
         change(made["variables"][0])
-        extra = fields.Extra(fields.INDEX, zlib.compress(json.dumps(made).encode()))
-        return pack(contents.header, [[chunk] for chunk in contents.chunks], [extra])
+        return held(json.dumps(made))
 
     for change in (
         lambda v: v.update(shape=[10**6, 10**6, 10**6]), lambda v: v.update(rows=1), lambda v: v.update(rows=-1),
         lambda v: v.update(dtype="O8|x"), lambda v: v.pop("attrs"), lambda v: v.update(shape="abc"),
-        lambda v: v.update(shape=[8, 12]), lambda v: v.update(more=1),
+        lambda v: v.update(shape=[8, 12]), lambda v: v.update(more=1), lambda v: v.update(dtype="<f16"),
+        lambda v: v.update(shape=[10**11, 1, 1], rows=1), lambda v: v.update(attrs={"a": {}}),
+        lambda v: v.update(attrs=[]), lambda v: v.update(dims=v["dims"][:1] * len(v["dims"])),
+        lambda v: v.update(name=index["variables"][1]["name"]),
     ):  # fmt: skip
         with pytest.raises(CodecError, match="index"):
             open_compressed(forged(change))
+    for text in ("[" * 10**5, json.dumps(index | {"attrs": 5}), json.dumps(index | {"unlimited": 5})):
+        with pytest.raises(CodecError, match="index"):
+            open_compressed(held(text))
     with pytest.raises(CodecError, match="neither copy"):
         open_compressed(pack(contents.header, [[chunk] for chunk in contents.chunks]))
     picture = fields.replace(contents.header, kind=fields.Kind.IMAGE)

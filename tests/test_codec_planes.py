@@ -64,6 +64,9 @@ def test_numbers_come_back_exactly(kind, shape, bits, low, seed, axis, holes):
 def test_the_ends_of_64_bits_come_back():
     values = np.array([[[-(2**63), 2**63 - 1, 0, -1, 5, 2**62]]])
     assert np.array_equal(decode_planes(encode_planes(values)), values)
+    for low in (-(2**63), 2**63 - 10):  # few values, which are sent as a list
+        for values in (np.full((1, 2, 3), low), np.array([[[low, low + 9, low, low + 9]]])):
+            assert np.array_equal(decode_planes(encode_planes(values)), values)
     for edge in (2**31 - 1, 2**31, 2**32):
         values = np.array([[[0, edge, 1, edge - 1]]]) - edge // 2
         assert np.array_equal(decode_planes(encode_planes(values)), values)

@@ -288,6 +288,9 @@ def test_stamps_say_no_more_than_they_must():
 def test_damaged_stamps_are_refused(payload):
     with pytest.raises(CodecError):
         taken(payload, 0, 3, Fraction(25))
+    if payload[1:3] in (b"\0\1", b"\1\0"):
+        with pytest.raises(CodecError, match="unit of nothing"):
+            unit_of(payload)
 
 
 # Streams

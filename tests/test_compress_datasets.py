@@ -32,6 +32,7 @@ def test_there_and_back_within_bounds_by_name(call, field, tmp_path, monkeypatch
         assert np.array_equal(np.isnan(found.tas.values), np.isnan(values))
         assert np.array_equal(found.pr.values, (values * 1e-6).astype(np.float32), equal_nan=True)
     refused(call("decompress", small, "-o", back), "already")
+    refused(call("decompress", small, "-o", tmp_path / "c.nc", "--steps", "0"), "--steps is for pictures")
 
 
 @pytest.mark.parametrize(
@@ -40,6 +41,9 @@ def test_there_and_back_within_bounds_by_name(call, field, tmp_path, monkeypatch
         (["--max-error", "much"], "cannot read the bound"),
         (["--max-error", "sst=1"], "no field is called sst"),
         (["--relative", "1e-3", "-o", "-"], "not -"),
+        (["--quality", "0"], "--quality is for pictures"),
+        (["--size", "20k"], "--size is for pictures"),
+        (["--steps", "2"], "--steps is for pictures"),
     ],
 )
 def test_other_bounds_and_places_are_refused(call, field, words, said):
@@ -52,7 +56,7 @@ def test_bounds_as_they_are_written():
     assert datasets.bounds("a=1,b=2e-3") == {"a": 1, "b": 2e-3}
     assert datasets.whole_levels(None) is None
     assert datasets.whole_levels("3") == 3
-    for text in ("0.5", "a=1"):
+    for text in ("0.5", "a=1", "nan", "inf"):
         with pytest.raises(BadInput, match="whole number of levels"):
             datasets.whole_levels(text)
 

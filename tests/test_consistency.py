@@ -195,6 +195,7 @@ def test_counts_of_steps_double():
     assert counts == sorted(counts)
     assert abs(counts.count(20) - 125) <= 1
     assert {step_count(share, first=5, last=5) for share in (0.0, 0.5, 1.0)} == {5}
+    assert [step_count(share, first=10, last=1000) for share in (0.9, 0.95, 1.0)] == [640, 1000, 1000]  # no power of 2
 
 
 @pytest.mark.parametrize(("share", "first", "last"), [(-0.1, 1, 2), (1.1, 1, 2), (0.5, 0, 2), (0.5, 3, 2)])

@@ -98,11 +98,16 @@ def test_what_cannot_be_is_refused():
         ({"step": 0.5, "signs": True}, "one way"),
         ({"levels": (3, 3)}, r"one per channel of the code \(3\), got 2"),
         ({"text_length": 2}, "text_length and text_width"),
+        ({"text_length": 2, "text_width": 3, "frames": 4}, "texts are of pictures"),
+        ({"rate": 0.1}, "a rate is that of an entropy model"),
+        ({"rate": 0.1, "words": 16}, "a rate is that of an entropy model"),
     ):
         with pytest.raises(BadInput, match=message):
             replace(TOY, **fields)
     with pytest.raises(BadInput, match="has no codes"):
         TOY.after({"features": 3})
+    with pytest.raises(BadInput, match="--set texts=FOLDER"):
+        replace(TOY, text_length=2, text_width=3).source("pictures", "train")
     with pytest.raises(BadInput, match="weights=FILE"):
         replace(TOY, mobile=False, pretrained=True).taken({})
     assert from_fields(type(TOY), to_fields(TOY)) == TOY

@@ -317,6 +317,8 @@ def test_a_video_model_still_divides_gaps(call, small, card, tmp_path):
     path = write(tmp_path / "a.mp4", scene(5, 64, 64))
     words = ("interpolate", path, "-m", tmp_path / "m.safetensors", "-o", tmp_path / "b.npy")
     refused(call(*words, "--fps", 60), "divides every gap evenly; give --times")
+    for more in (("--tier", "fast"), ("--time", "5s"), ("--save-cuts", tmp_path / "cuts.txt"), ("--cuts", "none")):
+        refused(call(*words, "--times", 2, *more), f"{more[0]} is for the tiers")
     assert call(*words, "--times", 2)[0] == 0
     assert len(np.load(tmp_path / "b.npy")) == 9
 

@@ -54,6 +54,12 @@ def test_ms_ssim_is_that_of_another_implementation(strength, score):
     assert ms_ssim(*waves(strength)) == pytest.approx(score, abs=1e-6)
 
 
+def test_ssim_needs_room_for_its_window():
+    assert ssim(np.zeros((11, 11, 3)), np.zeros((11, 11, 3))) == 1
+    with pytest.raises(BadInput, match="needs 11 pixels"):
+        ssim(np.zeros((11, 10, 3)), np.zeros((11, 10, 3)))
+
+
 def test_ms_ssim_closed_forms():
     made, truth = waves(24)
     assert ms_ssim(truth, truth) == pytest.approx(1, abs=1e-12)

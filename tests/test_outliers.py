@@ -233,11 +233,13 @@ def test_what_cannot_be_scored_is_one_line(model, tmp_path, call):
     there = tmp_path / "there.csv"
     good = pictures(tmp_path / "good", RNG.integers(0, 256, (2, 8, 8), np.uint8))
     there.write_text("x")
+    (tmp_path / "drawn.png").write_text("x")
     for words, said in (
         ((empty, "-m", model), "no pictures here"),
         ((tmp_path / "nowhere", "-m", model), "no pictures here"),
         ((tmp_path / "bad", "-m", model, "-o", tmp_path / "x.csv"), "none of 1 pictures can be scored"),
         ((empty, "-m", model, "-o", there), "is there already"),
+        ((good, "-m", model, "--reference", good, "-o", tmp_path / "drawn.csv"), "drawn.png is there already"),
         ((empty, "-m", model, "-o", tmp_path / "x.txt"), "written as .csv"),
         ((good, "-m", model, "-o", tmp_path / "x.csv", "--shuffle", 3), "patches of 3x3 pixels do not fill"),
         ((good, "-m", model, "-o", tmp_path / "x.csv", "--probes", 0), "probes must be at least 1"),
@@ -246,5 +248,5 @@ def test_what_cannot_be_scored_is_one_line(model, tmp_path, call):
         code, out, err = call("score", *words)
         assert (code, out) == (2, ""), words
         assert said in err
-    assert there.read_text() == "x"
+    assert there.read_text() == (tmp_path / "drawn.png").read_text() == "x"
     assert not (tmp_path / "x.csv").exists()

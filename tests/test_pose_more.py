@@ -274,6 +274,7 @@ def test_keypoints_that_are_none_are_refused():
         (lambda: keypoints.handles({"left_eye": torch.zeros(3)}, character), "0 of 1 points lie at joints"),
         (lambda: keypoints.read({}), "a list of"),
         (lambda: keypoints.read([[1]]), "is no keypoint"),
+        (lambda: keypoints.read([[1, 2, 10**400]]), "is no keypoint"),
         (lambda: keypoints.read([[[1, 2, 3]], [[1, 2, 3], None]]), "same number"),
     ]
     for call, message in cases:
@@ -318,6 +319,11 @@ def test_the_uncertainty_of_a_pendulum_is_known():
     assert spread[2].item() == pytest.approx(0.01 * 2**0.5, rel=0.01)
 
 
+def test_equal_poses_leave_no_group_empty():
+    for points in (np.zeros((32, 6)), np.repeat(np.random.default_rng(0).normal(size=(2, 6)), 16, 0)):
+        assert np.bincount(plausible._groups(points, 4), minlength=4).min() > 0
+
+
 # The verbs
 
 
@@ -352,6 +358,7 @@ def test_verbs_from_a_file(call, tmp_path):
         (["between", "KEYS"], "between makes a file"), (["recover", "KEYS", "-o", "x.txt"], "writes .csv"),
         (["recover", "KEYS", "-o", "KEYS"], "writes .csv"), (["evaluate", "x.npz"], "cannot be read"),
         (["between", "KEYS", "--times", "0,1", "-o", "x.bvh"], "3 keys and 2 times"),
+        (["between", "KEYS", "--shape", "1", "-o", "x.bvh"], "says whose pose it is"),
         (["keypoints", "KEYS"], "is no JSON"), (["keypoints", "x.json"], "cannot read x.json"),
     ],
 )  # fmt: skip

@@ -284,6 +284,8 @@ def test_extension_keeps_what_is_there_and_goes_on_for_as_long_as_asked(masked):
     tokens = product.coder.tokens(longer[:, 2:4])
     with pytest.raises(BadInput, match="goes on from 2 frames"):
         product.extend(films[:, :1], 2)
+    with pytest.raises(BadInput, match="of 8x8 pixels"):
+        product.extend(films[:, :, :4], 2)
     assert tokens.shape == (2, 1, 2, 2)
     with pytest.raises(BadInput, match="goes on from 0 frames"):
         generator(masked=masked, pseudo="still").extend(films, 2)
@@ -344,6 +346,9 @@ def test_a_model_of_clips_draws_whole_clips_on_a_sheet(tmp_path, call):
     assert (code, "draws clips of 4 frames" in err) == (2, True)
     code, _, err = call("generate", "-m", tmp_path / "m.safetensors", "--against", "x", "-o", tmp_path / "one.png")
     assert (code, "--against compares pictures" in err) == (2, True)
+    for words, said in ((("--label", "1"), "there is no class '1'"), (("--temperature", 0.5), "is for flows")):
+        code, _, err = call("generate", "-m", tmp_path / "m.safetensors", *words, "-o", tmp_path / "one.png")
+        assert (code, said in err) == (2, True), err
     code, _, err = call("generate", "-m", tmp_path / "m.safetensors", "-n", 3, "-o", tmp_path / "three.png")
     assert code == 0, err
     three = Image.open(tmp_path / "three.png")

@@ -133,3 +133,11 @@ def test_near_is_a_convolution_of_single_channels(causal):
 def test_what_transformers_refuse(wrong):
     with pytest.raises(BadInput):
         wrong()
+
+
+def test_what_drew_a_picture_can_still_be_trained():
+    bias = OffsetBias(2, 3, 8)
+    with torch.inference_mode():
+        bias(5, 13)  # a grid of this test alone: what is known of it is kept
+    bias(5, 13).sum().backward()
+    assert bias.layers[0].weight.grad.abs().sum() > 0

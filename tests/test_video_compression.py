@@ -13,7 +13,9 @@ from framefill.codec.picture_codec import PictureCodec
 from framefill.codec.pictures import Picture
 from framefill.codec.stream import opened
 from framefill.codec.temporal import KINDS
+from framefill.errors import BadInput
 from framefill.recipes import find
+from framefill.recipes.autoencoder import TINY as AUTOENCODER
 from framefill.recipes.recipe import to_fields
 from test_video_files import scene, write
 
@@ -80,6 +82,18 @@ def test_the_rate_is_that_of_the_message(depth, monkeypatch):
     torch.testing.assert_close(values, decoded, atol=1e-4, rtol=1e-4)
 
 
+def test_it_follows_codecs_of_pictures_that_are_not_distilled():
+    assert replace(FILMS, temperature=0.5).model().temperature == 0.5
+    for fields, said in (
+        (to_fields(AUTOENCODER), "recipe compression with --from"),
+        (to_fields(find("distilled", "tiny").recipe), "is distilled"),
+    ):
+        with pytest.raises(BadInput, match=said):
+            FILMS.after(fields)
+    with pytest.raises(BadInput, match="leave few"):
+        replace(FILMS, few=True)
+
+
 def test_gradients_reach_steps_and_laws_of_bands():
     _, model, recipe = taught()
     model.train()
@@ -97,6 +111,7 @@ def test_gradients_reach_steps_and_laws_of_bands():
 def test_it_learns_from_a_folder_of_clips(tmp_path):
     for number in range(3):
         write(tmp_path / f"{number}.mp4", scene(12, 64, 80))
+    assert FILMS.suited(tmp_path) == FILMS  # there is no picture to measure
     source = FILMS.source(tmp_path, "train", cache=tmp_path / "cache")
     batch = FILMS.batch(source, [1, 2])
     assert batch.shape == (2, 8, 3, 64, 64)

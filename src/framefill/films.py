@@ -6,7 +6,7 @@ and have the colours of BT.709, as everywhere in framefill (`video.sources`, `vi
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
@@ -51,7 +51,7 @@ class Wish:
 
 @dataclass
 class Report:
-    """What became of a film: `frames`, `bytes`, size in pixels, and what could not go along."""
+    """What became of a film: `frames`, `bytes` of the compressed file, size in pixels, and what could not go along."""
 
     frames: int = 0
     bytes: int = 0
@@ -85,7 +85,7 @@ def compress(source: Path, target: Path, codec: PictureCodec, wish: Wish | None 
     wish = wish or Wish()
     with TemporaryDirectory() as folder:
         sound, left = luggage(source, Path(folder))
-        with replacing(target) as part, part.open("wb") as file:
+        with sound or nullcontext(), replacing(target) as part, part.open("wb") as file:
             header = _fitted(source, codec, wish, file, sound)
         return Report(header.pictures, target.stat().st_size, header.width, header.height, left)
 
@@ -105,7 +105,7 @@ def decompress(
     What is lost stands still or is left out, with a warning `PartLost`. CodecError for what cannot be used.
     """
     with TemporaryDirectory() as folder, mapped(source) as data:
-        file, report = opened(data, limits), Report()
+        file, report = opened(data, limits), Report(bytes=len(data))
         sound = carried(file, Path(folder), report) if is_film(target.suffix) else None
         plan = _plan(file, target, sound)
         with files.Writer(target, plan, overwrite=overwrite) as writer:

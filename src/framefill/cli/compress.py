@@ -83,6 +83,7 @@ def compress(
         device: Where the networks run.
     """
     if datasets.is_dataset(source):
+        datasets.refuse(quality=quality, size=size, bpp=bpp, steps=steps or None, seed=seed or None, model=model)
         _told(datasets.compress(source, to, max_error=max_error, relative=relative), to)
         return
     if relative is not None:
@@ -165,6 +166,7 @@ def decompress(
     from framefill.codec.pictures import encode, kind_of
 
     if datasets.is_compressed(source):
+        datasets.refuse(steps=steps, seed=seed, invented=invented, model=model)
         _told(datasets.decompress(source, to, suffix=suffix or ".nc"), to)
         return
     named = Path(to.output).suffix if to.output else ""

@@ -39,6 +39,13 @@ def bounds(text: str | None) -> float | dict[str, float]:
         raise BadInput(f"cannot read the bound {text!r}; write 0.1, or name=0.1,other=1e-6") from error
 
 
+def refuse(**options: object) -> None:
+    """BadInput for the first option that was given: data sets have no use for it."""
+    for name, value in options.items():
+        if value not in (None, ""):
+            raise BadInput(f"--{name} is for pictures and films, and this is a data set; leave it away")
+
+
 def compress(source: str, to: Going, *, max_error: str | None, relative: str | None) -> dict[str, Any]:
     """Writes a data set's file, and says how large it is."""
     from framefill.codec.fields import compress_dataset
@@ -72,6 +79,6 @@ def whole_levels(text: str | None) -> int | None:
     found = bounds(text)
     if text is None:
         return None
-    if isinstance(found, Mapping) or found != int(found):
+    if isinstance(found, Mapping) or not found.is_integer():
         raise BadInput(f"--max-error {text}: a picture's is a whole number of levels, 0 (lossless) or more")
     return int(found)

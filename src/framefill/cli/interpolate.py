@@ -11,8 +11,8 @@ import tyro
 from framefill.cli.between import Between, first, more_than_one
 from framefill.cli.drawn import Drawn
 from framefill.cli.job import Input, Job
-from framefill.cli.options import Options, Writing, of_paths, rate
-from framefill.cli.retime import Retimed
+from framefill.cli.options import Options, Writing, of_paths, rate, unheard
+from framefill.cli.retime import TIERS_ALONE, Retimed
 from framefill.cli.video import Clips, draw
 from framefill.errors import BadInput
 
@@ -92,6 +92,7 @@ def _is_of_videos(model: str) -> bool:
 
 def _by_video_model(clip: Path, options: Interpolation) -> None:
     """With a model of windows of frames, which works at its own size and divides gaps evenly."""
+    unheard(options, TIERS_ALONE)
     if options.fps or options.at or options.preview:
         raise BadInput(f"{options.model} divides every gap evenly; give --times instead of --fps, --at or --preview")
     times = options.times or 2

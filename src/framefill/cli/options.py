@@ -1,5 +1,6 @@
 """What every verb that makes video can be told, and what it means."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -106,6 +107,13 @@ def positive(**values: float) -> None:
     for name, value in values.items():
         if not value >= (1 if isinstance(value, int) else 1e-3):
             raise BadInput(f"--{name} must be at least 1, got {value}")
+
+
+def unheard(options: Writing, names: Sequence[str]) -> None:
+    """BadInput for the first of these options that was given: the model has no use for it."""
+    for name in names:
+        if getattr(options, name) != getattr(type(options), name):
+            raise BadInput(f"--{name.replace('_', '-')} is for the tiers; leave it away with this model")
 
 
 def load(options: Options) -> "VideoModel":

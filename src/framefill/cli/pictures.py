@@ -50,16 +50,16 @@ def generate(
         _say({f"would_write_{name}": place for name, place in result.items()}, options)
         return
     model = _model(options, guidance)
-    if model.card.fields.get("pseudo", "").startswith("clips-"):
-        if data:
-            raise BadInput(f"--against compares pictures, and {options.model} draws clips; leave it away")
-        _clips(model, options, folder, sheet)
-        return
     asked: dict[str, Any] = {"label": _label(model, label)} if label else {}
     if temperature is not None:
         if not flows(options.model):
             raise BadInput(f"--temperature is for flows, and {options.model} is none; leave it away")
         asked["temperature"] = temperature
+    if model.card.fields.get("pseudo", "").startswith("clips-"):
+        if data:
+            raise BadInput(f"--against compares pictures, and {options.model} draws clips; leave it away")
+        _clips(model, options, folder, sheet)
+        return
     kept: list[Any] = []
     with ExitStack() as stack:
         each = stack.enter_context(bar("drawing", options.samples, of="pictures", quiet=options.as_json))

@@ -162,6 +162,8 @@ def between(
     """
     from framefill.pose import results, tween
 
+    if who != OWN and keys.suffix.lower() != ".npz":
+        raise BadInput(f"{keys} says whose pose it is; leave --character, --shape and --gender away")
     character = who.load() if keys.suffix.lower() == ".npz" else _character_of(keys)
     out.check(character)
     found = results.motion_of(keys, character)

@@ -8,7 +8,7 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 from framefill.cli.job import Input
-from framefill.cli.options import loaded, rate
+from framefill.cli.options import loaded, rate, unheard
 from framefill.errors import BadInput
 
 if TYPE_CHECKING:
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from framefill.video.sinks import Plan
 
 
+TIERS_ALONE = ("tier", "time", "cuts", "save_cuts", "at_cuts", "repeats")
+
+
 @dataclass(frozen=True)
 class Retimed:
     """Frames of a clip at even times, whatever its own are: `--times` as many, or `--fps` a second."""
@@ -27,6 +30,7 @@ class Retimed:
 
     def __post_init__(self) -> None:
         options = self.options
+        unheard(options, TIERS_ALONE)
         if options.at or options.preview or (options.bits or 8) > 8 or options.calls:
             raise BadInput(
                 f"{options.model} makes frames of 8 bits at even times; leave --at, --preview, --bits and --calls away"

@@ -50,14 +50,14 @@ def score(
         shuffle: Also score the pictures with patches of these sizes shuffled, such as 1 4 16.
         seed: Same seed, same scores.
         device: cpu, cuda, or auto.
-        overwrite: Replace a table that is there.
+        overwrite: Replace a table, or histograms, that are there.
         as_json: Print one JSON object.
     """
     from framefill.video.images import outliers
     from framefill.video.images.complexity import CODECS
     from framefill.video.images.flow_model import FlowModel
 
-    _check(output, overwrite)
+    _check([output, *([output.with_suffix(".png")] if reference else [])], overwrite)
     flow = loaded(model, device, FlowModel, "densities")
     found = _read(folder, flow)
     known = _read(reference, flow) if reference else None
@@ -146,11 +146,13 @@ def _planes(picture: Any) -> int:
     return len(encode_planes(picture.transpose(2, 0, 1)))
 
 
-def _check(output: Path, overwrite: bool) -> None:
-    if output.suffix != ".csv":
-        raise BadInput(f"scores are written as .csv, not {output}")
-    if output.exists() and not overwrite:
-        raise BadInput(f"{output} is there already; choose another name, or add --overwrite")
+def _check(outputs: list[Path], overwrite: bool) -> None:
+    """BadInput for a table of another kind, and where it, or the histograms beside it, would replace something."""
+    if outputs[0].suffix != ".csv":
+        raise BadInput(f"scores are written as .csv, not {outputs[0]}")
+    for output in outputs:
+        if output.exists() and not overwrite:
+            raise BadInput(f"{output} is there already; choose another name, or add --overwrite")
 
 
 def _table(output: Path, found: _Found, judged: "Judged", usual: "Judged | None") -> None:

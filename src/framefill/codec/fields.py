@@ -52,6 +52,11 @@ class Entry:
     rows: int
 
     @property
+    def count(self) -> int:
+        """How many groups there are."""
+        return -(-self.shape[0] // self.rows) * math.prod(self.shape[1:-2]) if self.rows else 1
+
+    @property
     def parts(self) -> list[tuple[int, int, int]]:
         """The groups: first row, row behind the last, and number of the slice along the dimensions in between."""
         if not self.rows:
@@ -94,16 +99,26 @@ def open_compressed(data: bytes | Path, *, limits: Limits | None = None, partial
 
     `xarray.decode_cf` makes times and masks of it. CodecError for damage; with `partial` lost groups of floats are NaN.
     """
-    xr, limits = _need("xarray"), limits or Limits()
+    _need("xarray")
+    limits = limits or Limits()
     contents = unpack(data if isinstance(data, bytes) else data.read_bytes(), limits=limits)
     if contents.header.kind != Kind.FIELD:
         raise CodecError(f"the file has {contents.header.kind.name.lower()}s, not fields")
     front, entries = _read_index(contents, limits)
+    try:
+        return _dataset(front, entries, contents, limits, partial)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:  # it agrees with the parts, not with itself
+        raise CodecError("the file is damaged: its index says what cannot be") from error
+
+
+def _dataset(
+    front: dict[str, Any], entries: list[Entry], contents: Contents, limits: Limits, partial: bool
+) -> "xr.Dataset":
+    xr = _need("xarray")
     place, variables = 0, {}
     for entry in entries:
-        count = len(entry.parts)
-        chunks = contents.chunks[place : place + count]
-        place += count
+        chunks = contents.chunks[place : place + entry.count]
+        place += entry.count
         held = _lazy(entry, chunks, limits, partial) if entry.rows else _whole(entry, chunks[0])
         attrs = {name: _back(value) for name, value in entry.attrs.items()}
         variables[entry.name] = xr.Variable(entry.dims, held, attrs)
@@ -173,10 +188,8 @@ def _undecoded(dataset: "xr.Dataset") -> "xr.Dataset":
 
 def _entry(dataset: "xr.Dataset", name: str, max_error: Bounds, relative: Bounds | None) -> Entry:
     variable, shape = dataset.variables[name], list(dataset.variables[name].shape)
-    field = (
-        len(shape) > 2 and variable.dtype.kind in "fiub" and variable.dtype.itemsize <= 8 and name not in dataset.coords
-    )
-    rows = max(GROUP // max(math.prod(shape[-2:]), 1), 1) if field and math.prod(shape) else 0
+    field = len(shape) > 2 and _codable(variable.dtype) and name not in dataset.coords
+    rows = max(GROUP // max(math.prod(shape[-2:]), 1), 1) if field and 0 not in shape else 0
     attrs = {str(key): _plain(value) for key, value in variable.attrs.items()}
     dtype = "O" if variable.dtype.kind in "OT" else variable.dtype.newbyteorder("<").str
     dims, rows = [str(dim) for dim in variable.dims], min(rows, shape[0]) if rows else 0
@@ -192,6 +205,11 @@ def _entry(dataset: "xr.Dataset", name: str, max_error: Bounds, relative: Bounds
         own = share * _range(dataset, entry)
         bound = min(bound, own) if bound else own
     return replace(entry, bound=float(bound))
+
+
+def _codable(dtype: np.dtype) -> bool:
+    """Whether `encode_field` takes such numbers."""
+    return dtype.kind in "fiub" and dtype.itemsize <= 8
 
 
 def _groups(dataset: "xr.Dataset", entry: Entry) -> Iterator[NDArray[Any]]:
@@ -270,10 +288,10 @@ def _read_index(contents: Contents, limits: Limits) -> tuple[dict[str, Any], lis
     try:
         index = json.loads(zlib.decompressobj().decompress(held, LONGEST))
         entries = [Entry(**entry) for entry in index["variables"]]
-        sound = all(_sound(entry, limits) for entry in entries) and index["attrs"] is not None
-        if not sound or sum(len(entry.parts) for entry in entries) != len(contents.chunks):
+        sound = all(_sound(entry, limits) for entry in entries) and len({e.name for e in entries}) == len(entries)
+        if not sound or sum(entry.count for entry in entries) != len(contents.chunks):
             raise CodecError("the file is damaged: its index does not fit its parts, or is over the limits")
-    except (ValueError, TypeError, KeyError, AttributeError, zlib.error) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, zlib.error) as error:
         raise CodecError("the file is damaged: its index cannot be read") from error
     return index, entries
 
@@ -282,7 +300,8 @@ def _sound(entry: Entry, limits: Limits) -> bool:
     sides = [side for side in entry.shape if isinstance(side, int) and 0 <= side < 1 << 40]
     if len(sides) != len(entry.shape) or len(sides) != len(entry.dims) or not 0 <= entry.rows <= max([*sides, 0]):
         return False
-    if entry.dtype != "O" and np.dtype(entry.dtype).hasobject:
+    dtype = np.dtype(entry.dtype)
+    if (entry.dtype != "O" and dtype.hasobject) or (entry.rows and not _codable(dtype)) or type(entry.rows) is not int:
         return False
     return math.prod(sides) <= limits.samples and (not entry.rows or (len(sides) > 2 and math.prod(sides) > 0))
 
@@ -297,7 +316,7 @@ def _whole(entry: Entry, chunk: bytes | None) -> NDArray[Any]:
         size = math.prod(entry.shape) * np.dtype(entry.dtype).itemsize
         held = zlib.decompressobj().decompress(chunk, size + 1) if size else b""
         return np.frombuffer(held, np.dtype(entry.dtype)).reshape(entry.shape).copy()
-    except (ValueError, zlib.error) as error:
+    except (ValueError, RecursionError, zlib.error) as error:
         raise CodecError(f"{entry.name} is damaged: its numbers cannot be unpacked") from error
 
 

@@ -89,11 +89,13 @@ class FilmCodec:
     def frames(self, file: Opened, *, steps: int | None = None, seed: int | None = None) -> Iterator[Shown]:
         """All frames of a film; `steps` (0: faithful) and `seed` instead of the sender's.
 
-        A damaged group is a pause: the frame before is shown on. What is cut off behind is left out. Both with a
-        warning `PartLost` at the end. CodecError for what is no film of a model at hand.
+        A damaged group is a pause: the frame before is shown on, at the film's rate, or before all others the first
+        that arrived. What is cut off behind is left out. Both with a warning `PartLost` at the end. CodecError for what
+        is no film of a model at hand.
         """
         header = _asked(file.header, steps, seed)
         self._check(file)
+        rate = Fraction(*header.rate)
         lost: list[int] = []
         last: Shown | None = None
         held = 0
@@ -107,11 +109,14 @@ class FilmCodec:
                 if last is None:
                     held += count
                     continue
-                yield from (Shown(last.pixels, _even(first + i, header)) for i in range(count))
+                pixels, time = last.pixels, last.time
+                for i in range(1, count + 1):
+                    last = Shown(pixels, time + i / rate)
+                    yield last
                 continue
             for last in self.group(payload, first, header):
                 if held:  # what was lost before the first sound group
-                    yield from (Shown(last.pixels, _even(i, header)) for i in range(held))
+                    yield from (Shown(last.pixels, last.time - i / rate) for i in range(held, 0, -1))
                     held = 0
                 yield last
         if last is None:
@@ -217,11 +222,6 @@ def _asked(header: Header, steps: int | None, seed: int | None) -> Header:
     if steps is not None:
         header = replace(header, steps=steps, sampler=Sampler.MODEL if steps else Sampler.MEAN)
     return header if seed is None else replace(header, seed=seed)
-
-
-def _even(frame: int, header: Header) -> Fraction:
-    """The time of a frame whose stamp is lost."""
-    return frame / Fraction(*header.rate)
 
 
 def _warn(lost: list[int], arrived: int, total: int, header: Header) -> None:

@@ -149,7 +149,7 @@ def _read(reader: Reader, limits: Limits) -> Front:
     if count > DISTINCT:
         raise CodecError(f"the coded planes are damaged: a list of {count} values")
     levels = tuple(accumulate([low, *(reader.number() for _ in range(count - 1))]))
-    if max(abs(levels[0]), abs(levels[-1])) >= 1 << 63:
+    if not -(1 << 63) <= levels[0] <= levels[-1] < 1 << 63:
         raise CodecError("the coded planes are damaged: they reach beyond 64 bits")
     return Front(Axis(axis), shape, 0, count - 1, 0, levels)
 

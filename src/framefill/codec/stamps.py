@@ -49,10 +49,8 @@ def taken(payload: bytes, first: int, count: int, rate: Fraction) -> tuple[list[
         return [(first + i) / rate for i in range(count)], payload[reader.place :]
     if way not in (FIRST, ALL):
         raise CodecError("the time stamps of a group are damaged; fetch the file again")
-    above, below, code = reader.number(), reader.number(), reader.number()
-    if not (above and below):
-        raise CodecError("the time stamps of a group are damaged: a unit of nothing")
-    unit, stamp = Fraction(above, below), code // 2 if code % 2 == 0 else -(code + 1) // 2
+    unit, code = _unit(reader), reader.number()
+    stamp = code // 2 if code % 2 == 0 else -(code + 1) // 2
     if way == FIRST:
         return [stamp * unit + i / rate for i in range(count)], payload[reader.place :]
     stamps = [stamp]
@@ -62,11 +60,16 @@ def taken(payload: bytes, first: int, count: int, rate: Fraction) -> tuple[list[
 
 
 def unit_of(payload: bytes) -> Fraction | None:
-    """The unit that a group's stamps are counted in; None where frames are even from zero on."""
+    """The unit that a group's stamps are counted in; None where frames are even from zero on. CodecError for none."""
     reader = Reader(payload)
-    if reader.number() == EVEN:
-        return None
-    return Fraction(reader.number(), max(reader.number(), 1))
+    return None if reader.number() == EVEN else _unit(reader)
+
+
+def _unit(reader: Reader) -> Fraction:
+    above, below = reader.number(), reader.number()
+    if not (above and below):
+        raise CodecError("the time stamps of a group are damaged: a unit of nothing")
+    return Fraction(above, below)
 
 
 def _numbers(*values: int) -> bytes:

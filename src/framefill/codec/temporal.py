@@ -18,12 +18,13 @@ TOLD = ("first.weight", "line.weight")  # of an exact network: what has a column
 
 
 class TemporalCompressor(Compressor):
-    """Pictures and bands of video at one of several qualities; `steps` (Q,) as in `Compressor`, to begin with."""
+    """Pictures and bands of video at one of several qualities; `steps` (Q,) to begin with, and `temperature`, as in
+    `Compressor`."""
 
     temporal = True
 
-    def __init__(self, sizes: Sizes, steps: Sequence[float]):
-        super().__init__(sizes, [*steps] * KINDS)
+    def __init__(self, sizes: Sizes, steps: Sequence[float], *, temperature: float = 1.0):
+        super().__init__(sizes, [*steps] * KINDS, temperature=temperature)
 
     @property
     def qualities(self) -> int:

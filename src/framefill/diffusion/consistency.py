@@ -192,7 +192,7 @@ def step_count(share: float, *, first: int = 10, last: int = 1280) -> int:
     """
     if not (0 <= share <= 1 and 1 <= first <= last):
         raise BadInput(f"a share in [0, 1] and 1 <= first <= last are needed, got {share}, {first} and {last}")
-    stages = math.floor(math.log2(last // first)) + 1
+    stages = math.log2(last // first) + 1
     return min(first * 2 ** math.floor(share * stages), last)
 
 

@@ -27,7 +27,8 @@ def lite0_distance(path: Path | None = None, *, device: str = "cpu") -> Callable
 
     Errors as in `imagenet.efficientnet_lite0`. Pictures are not resized.
     """
-    network = load(path).to(device)
+    with torch.inference_mode(False):  # what is kept from there could never be used in training
+        network = load(path).to(device)
 
     def maps(pictures: Tensor) -> list[Tensor]:
         levels = pictures.expand(-1, 3, -1, -1) * 127.5 + 127.5
@@ -45,7 +46,8 @@ def lite0_distance(path: Path | None = None, *, device: str = "cpu") -> Callable
 @cache
 def file_distance(path: Path, *, device: str = "cpu") -> Callable[[Tensor, Tensor], Tensor]:
     """The same by a TorchScript file such as LPIPS, as `torchscript.distance_file` reads it, with its errors."""
-    measure = distance_file(path, device=device).measure
+    with torch.inference_mode(False):
+        measure = distance_file(path, device=device).measure
 
     def distance(made: Tensor, truth: Tensor) -> Tensor:
         made, truth = (pictures.expand(-1, 3, -1, -1) * 127.5 + 127.5 for pictures in (made, truth))

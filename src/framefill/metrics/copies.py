@@ -14,7 +14,7 @@ from framefill.errors import BadInput
 
 Pictures = NDArray[np.uint8]
 """uint8 (N, H, W, C)."""
-CHUNK = 4096  # pictures held as floats at a time
+CHUNK = 4096  # of the others held as floats at a time
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from framefill.errors import BadInput
 
 Floats = NDArray[np.float64]
+WINDOW = 11  # pixels
 SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # exponents of MS-SSIM, finest scale first
 
 
@@ -27,8 +28,10 @@ def ssim(made: NDArray, truth: NDArray) -> Floats:
     """Structural similarity of frames (..., H, W, C), Wang et al. 2004: Gaussian window of sigma 1.5 (11x11).
 
     Mean over positions where the window fits, and over channels; scikit-image's gaussian_weights=True,
-    use_sample_covariance=False, data_range=255.
+    use_sample_covariance=False, data_range=255. BadInput below 11 pixels along a side.
     """
+    if min(made.shape[-3:-1]) < WINDOW:
+        raise BadInput(f"frames of {made.shape[-2]} x {made.shape[-3]}; the window needs 11 pixels along each side")
     light, contrast = _structure(made.astype(np.float64), truth.astype(np.float64))
     return (light * contrast).mean(axis=(-3, -2, -1))
 
@@ -41,7 +44,7 @@ def ms_ssim(made: NDArray, truth: NDArray) -> Floats:
     2x2 pixels, without a last odd row or column. BadInput below 176 pixels along a side.
     """
     x, y = made.astype(np.float64), truth.astype(np.float64)
-    if min(x.shape[-3:-1]) < 11 * 2 ** (len(SCALES) - 1):
+    if min(x.shape[-3:-1]) < WINDOW * 2 ** (len(SCALES) - 1):
         raise BadInput(f"frames of {x.shape[-2]} x {x.shape[-3]}; five scales need 176 pixels along each side")
     product = np.float64(1)
     for scale, power in enumerate(SCALES):

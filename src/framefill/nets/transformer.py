@@ -211,12 +211,13 @@ class OffsetBias(nn.Module):
 @lru_cache(maxsize=8)
 def _pairs(sides: tuple[int, ...]) -> Tensor:
     """Which of the offsets lies between every two places, (N, N)."""
-    places = torch.stack(torch.meshgrid(*(torch.arange(n) for n in sides), indexing="ij"), -1).flatten(0, -2)
-    steps = places[:, None] - places[None]
-    index = torch.zeros(steps.shape[:2], dtype=torch.int64)
-    for axis, n in enumerate(sides):
-        index = index * (2 * n - 1) + steps[..., axis] + n - 1
-    return index
+    with torch.inference_mode(False):  # what is kept from there could never be used in training
+        places = torch.stack(torch.meshgrid(*(torch.arange(n) for n in sides), indexing="ij"), -1).flatten(0, -2)
+        steps = places[:, None] - places[None]
+        index = torch.zeros(steps.shape[:2], dtype=torch.int64)
+        for axis, n in enumerate(sides):
+            index = index * (2 * n - 1) + steps[..., axis] + n - 1
+        return index
 
 
 class Near(nn.Module):

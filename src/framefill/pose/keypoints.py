@@ -110,6 +110,11 @@ def _point(point: object) -> Sequence[float]:
     """The numbers of a point, none of a missing one."""
     if point is None:
         return []
-    if not isinstance(point, list) or len(point) < 2 or not all(isinstance(v, int | float) for v in point[:3]):
+    if not isinstance(point, list) or len(point) < 2 or not all(map(_measure, point[:3])):
         raise BadInput(f"{str(point)[:40]!r} is no keypoint; give [x, y, z] in metres, or null for a missing one")
     return [float(v) for v in point[:3]]
+
+
+def _measure(value: object) -> bool:
+    """A number that a float holds: JSON has whole ones of any length."""
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**63)

@@ -70,8 +70,9 @@ def _groups(points: Floats, count: int) -> NDArray[np.int64]:
         distance = np.square(points[:, None] - centres).sum(-1)
         group = distance.argmin(1)
         for number in range(count):
-            if not (group == number).any():
-                group[distance[:, number].argmin()] = number
+            if not (group == number).any():  # from groups that have others: equal poses would empty one for the next
+                spare = np.flatnonzero(np.bincount(group, minlength=count)[group] > 1)
+                group[spare[distance[spare, number].argmin()]] = number
         centres = np.stack([points[group == number].mean(0) for number in range(count)])
     return group
 

@@ -164,6 +164,10 @@ class DiffusionAutoencoder:
             raise BadInput(f"levels are one per channel of the code ({self.code_channels}), got {len(self.levels)}")
         if bool(self.text_length) != bool(self.text_width) or (self.texts and not self.text_length):
             raise BadInput("a text needs text_length and text_width, the shape of one embedding")
+        if self.frames and self.text_length:
+            raise BadInput("texts are of pictures; set frames=0, or text_length=0 and text_width=0")
+        if self.rate and (self.words or not (self.step or self.levels or self.signs)):
+            raise BadInput("a rate is that of an entropy model, for codes of step, levels or signs; set rate=0")
 
     # ---- parts -------------------------------------------------------------------------------------------------
 
@@ -231,7 +235,14 @@ class DiffusionAutoencoder:
     def source(
         self, data: str | Path, split: str, *, cache: Path | None = None, progress: Tell | None = None
     ) -> Source:
-        """Pictures, or windows of clips, of a split of `data`, a folder of them; mirrored for training only."""
+        """Pictures, or windows of clips, of a split of `data`, a folder of them; mirrored for training only.
+
+        BadInput for a recipe with texts that does not say where they are.
+        """
+        if self.text_length and not self.texts:
+            raise BadInput(
+                "this recipe learns texts too; give them as --set texts=FOLDER, or set text_length=0 and text_width=0"
+            )
         if self.frames:
             clips = Clips.open(
                 Path(data), height=self.height, width=self.width, channels=self.channels, cache=cache, progress=progress

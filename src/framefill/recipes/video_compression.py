@@ -20,6 +20,7 @@ from framefill.arrays import Rng
 from framefill.codec import groups, haar
 from framefill.codec.model import Compressor, Sizes
 from framefill.codec.temporal import KINDS, TemporalCompressor, widened
+from framefill.errors import BadInput
 from framefill.nets.exact import straight
 from framefill.recipes import compression
 from framefill.recipes.compression import EVEN, STEP, Compression
@@ -50,13 +51,18 @@ class VideoCompression(Compression):
     learning_rate: float = 3e-4
     steps: int = 5_000
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.few:
+            raise BadInput("a codec for films is not distilled; leave few as it is")
+
     def model(self) -> Compressor:
         """The codec's network, freshly initialised: a transform codec, in space and time."""
         sizes = Sizes(
             self.luma, self.chroma, self.encoder, self.encoder_blocks, self.widths, self.down, self.up, self.groups,
             self.hidden,
         )  # fmt: skip
-        return TemporalCompressor(sizes, [STEP * rate**-0.73 for rate in self.rates])
+        return TemporalCompressor(sizes, [STEP * rate**-0.73 for rate in self.rates], temperature=self.temperature)
 
     @property
     def follows(self) -> bool:
@@ -64,8 +70,10 @@ class VideoCompression(Compression):
         return False
 
     def after(self, fields: dict[str, Any]) -> "VideoCompression":
-        """The recipe that follows a codec made with these fields."""
-        return following(self, fields, {name: name for name in SHARED if name in fields}, "compression")
+        """The recipe that follows a codec made with these fields; BadInput if it was none, or is distilled."""
+        if fields.get("few", False):
+            raise BadInput("the run to begin from is distilled, and this would undo it; give the codec that was")
+        return following(self, fields, {name: name for name in SHARED}, "compression")
 
     def taken(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """The weights of a picture codec, or of one for films, as this one's."""
@@ -79,6 +87,10 @@ class VideoCompression(Compression):
             data, lines=self.kept, smallest=(self.side, self.side), channels=3, cache=cache, progress=progress
         )
         return Crops(Windows(split_clips(clips)[split]), (self.side, self.side), split == "train")
+
+    def suited(self, data: str | Path) -> "VideoCompression":
+        """The recipe for `data`: this one, small clips are enlarged."""
+        return self
 
     def batch(self, source: Source, seeds: Sequence[int]) -> Tensor:
         """Windows (B, 8, 3, side, side) in [-1, 1], one per seed."""

@@ -27,8 +27,7 @@ class LatentInterpolator:
     """A trained `model` and how to draw from it, with `context` known frames on either side of a gap.
 
     `temperature` in [0, 1] scales the noise that drawing starts from: 1 draws what the model holds possible, 0 always
-    the same, near the middle of it. A model of the first stage alone draws nothing: its latent is 0. `spare` is what
-    sizes are padded to a multiple of, for the network of the latents.
+    the same, near the middle of it. A model of the first stage alone draws nothing: its latent is 0.
     """
 
     model: LatentRepairer

@@ -132,15 +132,17 @@ class ImageGenerator(LastFrames):
         """Clips (N, T, H, W, C) with at least `frames` more, drawn after them: (N, T + frames, H, W, C).
 
         In each round the last frames that leave room for a new time are told in tokens, and the rest of the window is
-        drawn. BadInput for a model of single frames, or clips shorter than what the model takes as a beginning.
+        drawn. BadInput for a model of single frames, and for clips of another size, or shorter than what the model
+        takes as a beginning.
         """
         patches = self.model.tokenizer.network.patches
         times = self.model.tokenizer.grid(self.frames, self.height, self.width)[0]
         seen = patches.frames(times - 1) if times > 1 else 0
-        if frames < 1 or not seen or films.ndim != 5 or films.shape[1] < seen:
+        size = self.height, self.width
+        if frames < 1 or not seen or films.ndim != 5 or films.shape[1] < seen or films.shape[2:4] != size:
             raise BadInput(
-                f"{frames} frames after clips {films.shape}; this model goes on from {seen} frames, 0 meaning that it "
-                "draws single pictures"
+                f"{frames} frames after clips {films.shape}; this model goes on from {seen} frames of {self.width}x"
+                f"{self.height} pixels, 0 meaning that it draws single pictures"
             )
         made, wanted = films, films.shape[1] + frames
         rng = Rng([derive(seed, i) for i in range(len(films))])
