@@ -153,7 +153,7 @@ TINY_MASKED = replace(TINY, masked=True, prior_heads=4, prior_head_width=32, cal
 DIGITS: dict[str, Any] = {"channels": 1, "codes": 64, "classes": 10}
 
 _OVER = "with --from a run of tokenizer"
-# name -> (recipe, data, the paper's score: FID of table 2, for 1, 8 and 18 frames)
+# name -> (recipe, data, the paper's score: it is of a tokenizer and a prior together, so none is stated here)
 PRESETS: dict[str, tuple[TokenPrior, str, str | None]] = {
     "videogpt": (VIDEOGPT, f"the tokenizer's pictures, {_OVER}", None),
     "phenaki": (PHENAKI, f"the tokenizer's pictures, {_OVER}", None),
