@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+import paper_tokens as presets
 from framefill.arrays import Rng
 from framefill.errors import BadInput
-from framefill.latents import presets
 from framefill.latents.adversarial import Adversarial
 from framefill.latents.distance import on_last_frame, over_frames, squared
 from framefill.latents.lattice import FiniteScalar, LookupFree
