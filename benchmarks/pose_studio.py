@@ -85,7 +85,7 @@ def pictures(browser, studio, folder):
     studio.do(lambda: session.move("head:look-at", (0.7, 1.5, 0.9)))
     studio.do(lambda: studio.panel.choose(session.add("right_wrist")))
     studio.do(lambda: session.move("right_wrist:position", (-0.2, 0.95, 0.35)))
-    studio.panel.unsure.value = True
+    studio.ask.unsure.value = True
     studio.desk.drain()
     time.sleep(4)
     shot(browser).save(folder / "pose_studio.png", optimize=True)

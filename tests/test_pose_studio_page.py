@@ -89,30 +89,30 @@ def test_controls_change_the_session_and_follow_it(studio):
     studio.do(studio.session.undo)
     assert studio.desk.drain()
     assert panel._shapes[0].value == 0.0
-    panel.unsure.value = True
+    studio.ask.unsure.value = True
     assert studio.desk.drain()
     assert studio.scene.spread is not None
     assert len({tuple(colour) for colour in studio.scene._dots.batched_colors}) > 5
-    panel.unsure.value = False
+    studio.ask.unsure.value = False
     assert studio.desk.drain()
     assert studio.scene.spread is None
 
 
 def test_a_click_on_a_picture_is_a_keypoint(studio):
-    studio.files.labelling.value = True
+    studio.photo.labelling.value = True
     studio._labelled(SimpleNamespace(ray_origin=(0.0, 1.2, 4.0), ray_direction=(0.1, -0.02, -1.0)))
     studio._clicked("head")  # while labelling, dots are not taken hold of
     assert studio.desk.drain()
-    studio.files.labelling.value = False
-    assert [grip.joint for grip in studio.session.state.grips] == [studio.files.label.value]
+    studio.photo.labelling.value = False
+    assert [grip.joint for grip in studio.session.state.grips] == [studio.photo.label.value]
 
 
 def test_a_picture_is_laid_behind_and_taken_away(studio):
     data = io.BytesIO()
     Image.new("RGB", (40, 20), (200, 30, 30)).save(data, "PNG")
-    studio._behind(data.getvalue(), 2.0)
+    studio.photo.bring(data.getvalue())
     assert studio.scene._picture.position[2] < 0
-    studio._behind(None, 2.0)
+    studio.photo._unlay()
     assert studio.scene._picture is None
 
 
@@ -192,7 +192,7 @@ def test_in_a_browser_a_gizmo_is_dragged_the_joint_follows_and_files_come_back()
         assert target[1] > grip.target[1] + 0.05  # the arrow that points up moves along y alone
         np.testing.assert_allclose([target[0], target[2]], [grip.target[0], grip.target[2]], atol=1e-6)
         np.testing.assert_allclose(bone(studio, "left_wrist").position, target, atol=2e-3)
-        browser.press("Files")
+        browser.press("Motion")
         browser.press("Download")
         saved = chromium.Page._until(lambda: list(browser.downloads.glob("pose*.json")), 30)[0]
         told = json.loads(saved.read_text())
