@@ -19,6 +19,8 @@ from framefill.pose import characters
 pytest.importorskip("viser", reason="viser is not installed")
 import chromium
 from framefill.pose.extra import page_library
+from framefill.pose.studio import drawn
+from framefill.pose.studio.scene import STILL
 from framefill.pose.studio.server import Studio, picture
 
 
@@ -66,6 +68,21 @@ def test_a_click_takes_hold_and_a_drag_moves_the_bones(studio):
     assert studio.told == []
 
 
+def test_only_bones_that_moved_are_sent_and_small_steps_add_up(studio, monkeypatch):
+    places, turns = drawn.pose(studio.session)
+    studio.scene.pose(places, turns)
+    sent = []
+    monkeypatch.setattr(studio.server._websock_server, "queue_message", lambda message: sent.append(message))
+    before, joint = len(sent), 5
+    for _ in range(10):
+        places[joint] += 0.6 * STILL
+        studio.scene.pose(places, turns)
+    bones = [message for message in sent[before:] if "Bone" in type(message).__name__]
+    assert {message.bone_index for message in bones} == {joint}
+    assert len(bones) == 5
+    np.testing.assert_allclose(studio.scene._mesh.bones[joint].position, places[joint], atol=STILL)
+
+
 def test_a_ring_turns_the_joint(studio):
     studio.panel._kind.value = "rotation"
     grip = hold(studio, "head")
@@ -93,9 +110,11 @@ def test_controls_change_the_session_and_follow_it(studio):
     assert studio.desk.drain()
     assert studio.scene.spread is not None
     assert len({tuple(colour) for colour in studio.scene._dots.batched_colors}) > 5
+    assert studio.scene._mesh.opacity < 0.3  # colours are seen through the body
     studio.ask.unsure.value = False
     assert studio.desk.drain()
     assert studio.scene.spread is None
+    assert studio.scene._mesh.opacity > 0.5
 
 
 def test_a_click_on_a_picture_is_a_keypoint(studio):
