@@ -1,8 +1,11 @@
 """A headless Chromium by its DevTools protocol: pages, pictures, the mouse; no package but websockets (viser's own)."""
 
 import base64
+import contextlib
 import json
+import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -15,14 +18,15 @@ FLAGS = (
     "--disable-renderer-backgrounding", "--disable-backgrounding-occluded-windows",
     "--disable-background-timer-throttling",
 )  # fmt: skip
+PATIENCE = 60  # seconds for one answer of the browser
 
 
 class Page:
-    """One page of a browser of its own. Use in a with-block."""
+    """One page of a browser of its own, which ends with the with-block whatever happens in it."""
 
     def __init__(self, url, *, size=(1280, 800)):
-        from websockets.sync.client import connect
-
+        self.url, self.socket, self.down = url, None, False
+        self.number, self.events, self.session = 0, [], None
         self.folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         profile = Path(self.folder.name)
         self.downloads = profile / "downloads"
@@ -32,30 +36,55 @@ class Page:
             [PROGRAM, *FLAGS, window, f"--user-data-dir={profile}", "about:blank"],
             stderr=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
+            start_new_session=True,
         )
-        told = profile / "DevToolsActivePort"
+        try:
+            self._connect(profile / "DevToolsActivePort")
+        except BaseException:
+            self.close()
+            raise
+
+    def _connect(self, told):
+        from websockets.sync.client import connect
+
         self._until(lambda: told.exists() and len(told.read_text().splitlines()) == 2, 60)
         port, path = told.read_text().splitlines()
-        self.socket = connect(f"ws://127.0.0.1:{port}{path}", max_size=None)
-        self.number, self.events, self.session = 0, [], None
+        self.socket = connect(f"ws://127.0.0.1:{port}{path}", max_size=None, open_timeout=30)
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Network"):
             self.call(f"{domain}.enable")
         self.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(self.downloads))
-        self.url = url
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        self.socket.close()
-        self.process.terminate()
-        self.process.wait(30)
-        self.folder.cleanup()
+        self.close()
+
+    def close(self):
+        """Ends the browser and its helpers, which are a group of processes of their own."""
+        try:
+            if self.socket is not None:
+                self.socket.close()
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(30)
+            self.folder.cleanup()
 
     def open(self):
+        """Goes to the page and waits until the studio is there, without the notice on slow drawing."""
         self.call("Page.navigate", url=self.url)
+        self.wait("!!document.querySelector('canvas') && document.body.textContent.includes('Add handle')")
+        self.drawn()
+        self.run("document.querySelectorAll('.mantine-Notification-closeButton').forEach(one => one.click())")
+        self.wait("!document.querySelector('.mantine-Notification-root')")
+        self.drawn()
+
+    def drawn(self):
+        """Waits until the page has drawn what it knows now."""
+        self.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))")
 
     def call(self, method, **params):
         self.number += 1
@@ -63,8 +92,9 @@ class Page:
         if self.session:
             message["sessionId"] = self.session
         self.socket.send(json.dumps(message))
+        end = time.monotonic() + PATIENCE
         while True:
-            answer = json.loads(self.socket.recv(timeout=120))
+            answer = json.loads(self.socket.recv(timeout=max(0.0, end - time.monotonic())))
             if answer.get("id") == self.number:
                 if "error" in answer:
                     raise RuntimeError(answer["error"])
@@ -78,7 +108,7 @@ class Page:
             raise RuntimeError(told["exceptionDetails"])
         return told["result"].get("value")
 
-    def wait(self, script, seconds=90):
+    def wait(self, script, seconds=60):
         return self._until(lambda: self.run(script), seconds)
 
     def picture(self):
@@ -91,8 +121,6 @@ class Page:
             "Input.dispatchMouseEvent", type=kind, x=x, y=y, button=button, clickCount=0 if button == "none" else 1,
             buttons=1 if self.down else 0,
         )  # fmt: skip
-
-    down = False
 
     def press(self, text):
         """Clicks on the button, tab or label of that text."""
@@ -128,6 +156,12 @@ class Page:
         return found
 
 
+def plainly_lit(studio):
+    """Takes shadows and surroundings away: by software they cost a second a frame, and half a minute at the start."""
+    studio.server.scene.configure_default_lights(cast_shadow=False)
+    studio.server.scene.configure_environment_map(hdri=None)
+
+
 def seen_at(studio, place):
     """Where a place in the world is in the browser's window, in pixels."""
     import numpy as np
@@ -139,26 +173,30 @@ def seen_at(studio, place):
     return camera.image_width / 2 + size * x / z, camera.image_height / 2 + size * y / z
 
 
-def raise_arrow(browser, studio, steps, pixels, pause=0.2, tries=6):
-    """Drags the upward arrow of the first handle. By software a frame takes long, and a grasp may miss: then again."""
+def raise_arrow(browser, studio, steps, pixels, pause=0.05, tries=3, after=lambda: None):
+    """Drags the upward arrow of the first handle, `after` each step; a grasp that misses is tried again."""
     for _ in range(tries):
         x, y, z = before = studio.session.state.grips[0].target
         a, b = seen_at(studio, (x, y + 0.12, z))
         browser.mouse("mouseMoved", a, b)
-        time.sleep(2)
+        browser.drawn()
         browser.mouse("mousePressed", a, b)
-        time.sleep(1)
-        for step in range(1, steps + 1):
-            browser.mouse("mouseMoved", a, b - pixels * step / steps)
-            time.sleep(pause)
-            if step == 2:
-                time.sleep(1)
-                studio.desk.drain()
-                if studio.session.state.grips[0].target == before:
+        browser.drawn()
+        try:
+            for step in range(1, steps + 1):
+                browser.mouse("mouseMoved", a, b - pixels * step / steps)
+                time.sleep(pause)
+                after()
+                if step == 2 and not _moved(studio, before):
                     break
-        browser.mouse("mouseReleased", a, b - pixels * step / steps)
-        time.sleep(2)
-        studio.desk.drain()
-        if studio.session.state.grips[0].target != before:
+        finally:
+            browser.mouse("mouseReleased", a, b - pixels * step / steps)
+        if step == steps:
+            Page._until(lambda: studio.session._gesture is None and studio.desk.drain(), 30)
             return
     raise TimeoutError("the gizmo could not be grasped")
+
+
+def _moved(studio, before):
+    with contextlib.suppress(TimeoutError):
+        return Page._until(lambda: studio.session.state.grips[0].target != before, 10)

@@ -1,11 +1,11 @@
 """The studio's page: what a gizmo, a click and a control do, bad ports and pictures; slowly, all in a Chromium."""
 
+import contextlib
 import io
 import json
 import socket
 import subprocess
 import sys
-import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,6 +19,8 @@ from framefill.pose import characters
 pytest.importorskip("viser", reason="viser is not installed")
 import chromium
 from framefill.pose.extra import page_library
+from framefill.pose.studio import drawn
+from framefill.pose.studio.scene import STILL
 from framefill.pose.studio.server import Studio, picture
 
 
@@ -66,6 +68,21 @@ def test_a_click_takes_hold_and_a_drag_moves_the_bones(studio):
     assert studio.told == []
 
 
+def test_only_bones_that_moved_are_sent_and_small_steps_add_up(studio, monkeypatch):
+    places, turns = drawn.pose(studio.session)
+    studio.scene.pose(places, turns)
+    sent = []
+    monkeypatch.setattr(studio.server._websock_server, "queue_message", lambda message: sent.append(message))
+    before, joint = len(sent), 5
+    for _ in range(10):
+        places[joint] += 0.6 * STILL
+        studio.scene.pose(places, turns)
+    bones = [message for message in sent[before:] if "Bone" in type(message).__name__]
+    assert {message.bone_index for message in bones} == {joint}
+    assert len(bones) == 5
+    np.testing.assert_allclose(studio.scene._mesh.bones[joint].position, places[joint], atol=STILL)
+
+
 def test_a_ring_turns_the_joint(studio):
     studio.panel._kind.value = "rotation"
     grip = hold(studio, "head")
@@ -89,30 +106,32 @@ def test_controls_change_the_session_and_follow_it(studio):
     studio.do(studio.session.undo)
     assert studio.desk.drain()
     assert panel._shapes[0].value == 0.0
-    panel.unsure.value = True
+    studio.ask.unsure.value = True
     assert studio.desk.drain()
     assert studio.scene.spread is not None
     assert len({tuple(colour) for colour in studio.scene._dots.batched_colors}) > 5
-    panel.unsure.value = False
+    assert studio.scene._mesh.opacity < 0.3  # colours are seen through the body
+    studio.ask.unsure.value = False
     assert studio.desk.drain()
     assert studio.scene.spread is None
+    assert studio.scene._mesh.opacity > 0.5
 
 
 def test_a_click_on_a_picture_is_a_keypoint(studio):
-    studio.files.labelling.value = True
+    studio.photo.labelling.value = True
     studio._labelled(SimpleNamespace(ray_origin=(0.0, 1.2, 4.0), ray_direction=(0.1, -0.02, -1.0)))
     studio._clicked("head")  # while labelling, dots are not taken hold of
     assert studio.desk.drain()
-    studio.files.labelling.value = False
-    assert [grip.joint for grip in studio.session.state.grips] == [studio.files.label.value]
+    studio.photo.labelling.value = False
+    assert [grip.joint for grip in studio.session.state.grips] == [studio.photo.label.value]
 
 
 def test_a_picture_is_laid_behind_and_taken_away(studio):
     data = io.BytesIO()
     Image.new("RGB", (40, 20), (200, 30, 30)).save(data, "PNG")
-    studio._behind(data.getvalue(), 2.0)
+    studio.photo.bring(data.getvalue())
     assert studio.scene._picture.position[2] < 0
-    studio._behind(None, 2.0)
+    studio.photo._unlay()
     assert studio.scene._picture is None
 
 
@@ -180,31 +199,29 @@ def test_the_verb_refuses_in_one_line_with_code_2(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(chromium.PROGRAM is None, reason="there is no Chromium")
-def test_in_a_browser_a_gizmo_is_dragged_the_joint_follows_and_files_come_back(tmp_path):
+def test_in_a_browser_a_gizmo_is_dragged_the_joint_follows_and_files_come_back():
     studio = Studio(characters.load(None), 0)
-    with chromium.Page(studio.url) as browser:
+    chromium.plainly_lit(studio)
+    with contextlib.closing(studio), chromium.Page(studio.url, size=(900, 600)) as browser:
         browser.open()
-        browser.wait("!!document.querySelector('canvas') && document.body.textContent.includes('Add handle')")
-        time.sleep(3)
         grip = hold(studio)
-        time.sleep(5)
-        chromium.raise_arrow(browser, studio, 8, 80)
-        assert studio.session._gesture is None
+        browser.drawn()
+        chromium.raise_arrow(browser, studio, 8, 60)
         target = studio.session.state.grips[0].target
         assert target[1] > grip.target[1] + 0.05  # the arrow that points up moves along y alone
         np.testing.assert_allclose([target[0], target[2]], [grip.target[0], grip.target[2]], atol=1e-6)
         np.testing.assert_allclose(bone(studio, "left_wrist").position, target, atol=2e-3)
-        browser.press("Files")
+        browser.press("Motion")
         browser.press("Download")
-        saved = chromium.Page._until(lambda: list(browser.downloads.glob("pose*.json")), 60)[0]
+        saved = chromium.Page._until(lambda: list(browser.downloads.glob("pose*.json")), 30)[0]
         told = json.loads(saved.read_text())
         assert told["studio"]["handles"][0]["target"] == list(target)
         dragged = studio.session.world()[0]
-        studio.session.undo()
-        studio.session.undo()
+        studio.do(studio.session.undo)
+        studio.do(studio.session.undo)
+        assert studio.desk.drain()
         assert studio.session.state.grips == ()
         browser.upload(saved)
-        chromium.Page._until(lambda: studio.session.state.grips, 60)
+        chromium.Page._until(lambda: studio.session.state.grips and studio.desk.drain(), 30)
         torch.testing.assert_close(studio.session.world()[0], dragged, atol=1e-6, rtol=0)
         assert all(url.startswith((studio.url, "data:", "blob:")) for url in browser.asked())
-    studio.close()

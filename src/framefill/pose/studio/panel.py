@@ -1,16 +1,16 @@
 """The page's controls: each tells the desk what to do with the session, and shows what became of it.
 
-Six pages: Pose (handles), Body, Ask (what handles leave open), Time, Files, and Picture (to label). What the program
-itself sets calls back too, in its own thread: `_quiet` is that thread while it does so, and its calls are not answered.
+Pages: Pose (handles) and Body are here; Ask (what handles leave open), Motion (time and files) and Photo come from
+`ask` and `files`. What the program itself sets calls back too, in its own thread: `quietly`, those are not answered.
 """
 
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from framefill.pose.studio import saved
 from framefill.pose.studio.session import WIDEST, Session, shapes
 from framefill.pose.studio.state import KINDS
 
@@ -26,14 +26,21 @@ class Panel:
     def __init__(self, server: Any, session: Session, do: Do, tell: Callable[[str], None]):
         self.gui, self.session, self.do, self.tell = server.gui, session, do, tell
         self._quiet: int | None = None
-        self.poses: list[Any] = []
-        tabs = self.gui.add_tab_group()
-        pages = (self._pose, self._body, self._explore)
-        for title, fill in zip(("Pose", "Body", "Ask"), pages, strict=True):
-            with tabs.add_tab(title):
-                fill()
-        self.tabs = tabs
+        self.tabs = self.gui.add_tab_group()
+        with self.tabs.add_tab("Pose"):
+            self._pose()
+        with self.tabs.add_tab("Body"):
+            self._body()
         self.refresh()
+
+    @contextlib.contextmanager
+    def quietly(self) -> Iterator[None]:
+        """While the program sets controls in this thread."""
+        self._quiet = threading.get_ident()
+        try:
+            yield
+        finally:
+            self._quiet = None
 
     @property
     def chosen(self) -> str:
@@ -42,8 +49,7 @@ class Panel:
 
     def refresh(self) -> None:
         """Brings the controls to the session as it is."""
-        self._quiet = threading.get_ident()
-        try:
+        with self.quietly():
             keys = tuple(grip.key for grip in self.session.state.grips) or (NONE,)
             if tuple(self._grips.options) != keys:
                 self._grips.options = keys
@@ -53,17 +59,14 @@ class Panel:
             _put(self._stand, self.session.state.standing)
             self._show_body()
             lines = self.session.warnings()
-            _content(self._note, "\n\n".join(f"**{line}**" for line in lines))
-        finally:
-            self._quiet = None
+            put_text(self._note, "\n\n".join(f"**{line}**" for line in lines))
 
     def choose(self, key: str) -> None:
         """The handle that the controls are about."""
         self.refresh()
-        self._quiet = threading.get_ident()
-        _put(self._grips, key)
-        self._show_grip()
-        self._quiet = None
+        with self.quietly():
+            _put(self._grips, key)
+            self._show_grip()
 
     def add(self, joint: str) -> None:
         """A handle of the chosen kind at a joint."""
@@ -147,123 +150,6 @@ class Panel:
         for number, slider in enumerate(self._shapes):
             _put(slider, state.shape[number] if number < len(state.shape) else 0.0)
 
-    def _explore(self) -> None:
-        gui = self.gui
-        gui.add_markdown("What the handles leave open.")
-        self.unsure = gui.add_checkbox("Uncertainty", False, hint="blue is known, orange 15 cm or more")
-        self.on(self.unsure, lambda: None)
-        self.on(gui.add_button("Next handle", hint="takes hold of the joint of which least is known"), self._next)
-        self._count = gui.add_slider("How many", 2, 8, 1, 4)
-        self.on(gui.add_button("Find alternatives"), self._find)
-        self._poses = gui.add_dropdown("Alternative", ("none",), initial_value="none")
-        self.on(self._poses, self._take)
-        self.on(gui.add_button("Recover handles", hint="the few handles that tell this pose"), self._recover)
-
-    def _next(self) -> None:
-        joint = self.session.next_handle()
-        self.choose(self.session.add(joint))
-        self.tell(f"least is known of {joint}: drag it")
-
-    def _find(self) -> None:
-        self.tell("looking for other poses: some seconds")
-        self.poses = self.session.alternatives(int(self._count.value))
-        self._quiet = threading.get_ident()
-        self._poses.options = tuple(f"pose {number + 1}" for number in range(len(self.poses)))
-        self._quiet = None
-        self.tell(f"{len(self.poses)} poses meet these handles: choose under Alternative")
-
-    def _take(self) -> None:
-        number = str(self._poses.value).removeprefix("pose ")
-        if number.isdigit() and int(number) <= len(self.poses):
-            self.session.take(*self.poses[int(number) - 1])
-
-    def _recover(self) -> None:
-        self.tell("looking for the handles that tell this pose: some seconds")
-        errors = self.session.recover()
-        curve = ", ".join(f"{error:.0f}" for error in errors)
-        self.tell(f"{len(errors)} handles tell this pose; mm left after each: {curve}")
-
-
-class Files:
-    """The page of time and files: keys, playing, downloads, uploads, and a picture to label."""
-
-    def __init__(self, panel: Panel, play: Callable[[], None], behind: Callable[[bytes | None, float], None]):
-        self.panel, self.session, self.gui = panel, panel.session, panel.gui
-        self._play, self._behind = play, behind
-        self._image: bytes | None = None
-        with panel.tabs.add_tab("Time"):
-            self._time_page()
-        with panel.tabs.add_tab("Files"):
-            self._files_page()
-        with panel.tabs.add_tab("Picture"):
-            self._picture_page()
-        self.refresh()
-
-    def refresh(self) -> None:
-        """Brings the list of keys to the session as it is."""
-        keys = self.session.state.keys
-        listed = ", ".join(f"{key.seconds:g}" for key in keys) if keys else "none yet"
-        _content(self._keys, f"Keys (seconds): {listed}")
-
-    def _time_page(self) -> None:
-        gui, session = self.gui, self.session
-        self.time = gui.add_slider("Seconds", 0.0, 10.0, 0.1, 0.0)
-        self._keys = gui.add_markdown("")
-        self.panel.on(gui.add_button("Keep key"), lambda: session.key(self.time.value))
-        self.panel.on(gui.add_button("Delete nearest key"), lambda: session.unkey(self.time.value))
-        self.panel.on(gui.add_button("Go to this time"), lambda: session.show(self.time.value))
-        self.panel.on(gui.add_button("Play"), self._play)
-        self.rate = gui.add_slider("Frames per second", 10, 120, 5, 30)
-
-    def _files_page(self) -> None:
-        gui = self.gui
-        self._form = gui.add_dropdown(
-            "Form", saved.SUFFIXES, initial_value=saved.SUFFIXES[0], hint=".json keeps handles and keys"
-        )
-        button = gui.add_button("Download")
-
-        @button.on_click
-        def _(event: Any) -> None:
-            self.panel.do(lambda: self._send(event.client))
-
-        upload = gui.add_upload_button("Open", mime_type=",".join(saved.SUFFIXES))
-
-        @upload.on_upload
-        def _(event: Any) -> None:
-            file = event.target.value
-            self.panel.do(lambda: saved.bring(self.session, file.name, file.content))
-
-    def _send(self, client: Any) -> None:
-        suffix = self._form.value
-        content = saved.export(self.session, suffix, float(self.rate.value))
-        if client is not None:
-            client.send_file_download(f"pose{suffix}", content, save_immediately=True)
-
-    def _picture_page(self) -> None:
-        gui = self.gui
-        gui.add_markdown("Lay a picture behind the body and click on it where the joint is.")
-        upload = gui.add_upload_button("Picture", mime_type="image/*")
-
-        @upload.on_upload
-        def _(event: Any) -> None:
-            self._image = event.target.value.content
-            self.panel.do(self._lay)
-
-        names = self.session.character.rig.skeleton.names
-        self.high = gui.add_slider("Height", 0.5, 4.0, 0.05, 1.9, hint="metres of the picture")
-        self.panel.on(self.high, self._lay, "picture")
-        self.labelling = gui.add_checkbox("Clicks are keypoints", False)
-        self.label = gui.add_dropdown("Of joint", names, initial_value=names[min(20, len(names) - 1)])
-        self.slack = gui.add_slider("Give way", 0.0, 0.1, 0.005, 0.01, hint="metres")
-        self.panel.on(gui.add_button("Take picture away"), self._unlay)
-
-    def _lay(self) -> None:
-        self._behind(self._image, self.high.value)
-
-    def _unlay(self) -> None:
-        self._image = None
-        self._lay()
-
 
 def _put(control: Any, value: Any) -> None:
     """Sets a control where it is not so already: a message saved, and no jump under the user's hand."""
@@ -271,6 +157,7 @@ def _put(control: Any, value: Any) -> None:
         control.value = value
 
 
-def _content(markdown: Any, text: str) -> None:
+def put_text(markdown: Any, text: str) -> None:
+    """Sets what a markdown says, where it does not say so already."""
     if markdown.content != text:
         markdown.content = text

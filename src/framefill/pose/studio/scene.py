@@ -1,6 +1,6 @@
 """What is seen of a session: the body, dots to click at its joints, a gizmo for every handle, a picture behind it all.
 
-The mesh is sent when the body changes; a new pose moves its bones, one small message for each joint, sent at once.
+The mesh is sent when the body changes; a new pose moves its bones, by small messages for the joints that moved.
 Gizmos come and go with handles: arrows for places and looks, rings for turns.
 """
 
@@ -16,7 +16,9 @@ from framefill.pose.studio.state import Grip, Three
 SIZE = {"position": 0.18, "rotation": 0.16, "look-at": 0.12}  # metres of a gizmo
 SKIN, DOT, HELD, LINE = (168, 182, 196), (70, 84, 99), (0, 140, 60), (150, 60, 160)
 RADIUS = 0.014  # metres of a dot
+OPACITY, VEIL = 0.55, 0.2  # of the body; and while colours of uncertainty are looked at through it
 THIN = 0.004  # metres of a line
+STILL = 1e-4  # metres, and parts of a quaternion, by which a bone may be off before the page is told
 BEHIND = 0.8  # metres from the body to the picture behind it
 Moved = Callable[[Grip, Three, str], None]  # the handle, where to, and start, update or end
 
@@ -29,10 +31,10 @@ class Scene:
         self._gizmos: dict[str, Any] = {}
         self._worn: Any = None
         self._mesh: Any = None
+        self._told: tuple[np.ndarray, np.ndarray]  # the bones' places and turns as the page has them
         self._dots: Any = None
         self._lines: Any = None
         self._picture: Any = None
-        self.opacity = 0.55
         self.spread: np.ndarray | None = None
         self.still: str | None = None  # the handle in the user's hand: its gizmo is not moved
         server.scene.set_up_direction("+y")
@@ -55,8 +57,11 @@ class Scene:
 
     def pose(self, places: np.ndarray, turns: np.ndarray) -> None:
         """The body in a pose: places (J, 3) and turns (J, 4)."""
-        for bone, place, turn in zip(self._mesh.bones, places, turns, strict=True):
-            bone.position, bone.wxyz = place, turn
+        told_places, told_turns = self._told
+        for joint in np.flatnonzero(np.abs(places - told_places).max(1) > STILL):
+            self._mesh.bones[joint].position = told_places[joint] = places[joint]
+        for joint in np.flatnonzero(np.abs(turns - told_turns).max(1) > STILL):
+            self._mesh.bones[joint].wxyz = told_turns[joint] = turns[joint]
         self._dots.batched_positions = places.astype(np.float32)
 
     def colour(self, spread: np.ndarray | None) -> None:
@@ -81,14 +86,16 @@ class Scene:
         skin = drawn.skin(self.session.character)
         self._mesh = self.server.scene.add_mesh_skinned(
             "/body", skin.vertices.astype(np.float32), skin.faces.astype(np.uint32), bone_wxyzs=skin.turns,
-            bone_positions=skin.places, skin_weights=skin.weights.astype(np.float32), color=SKIN, opacity=self.opacity,
+            bone_positions=skin.places, skin_weights=skin.weights.astype(np.float32), color=SKIN, opacity=OPACITY,
         )  # fmt: skip
+        self._told = skin.places.copy(), skin.turns.copy()
         dot = drawn.ball(RADIUS)
         count = len(skin.places)
         self._dots = self.server.scene.add_batched_meshes_simple(
             "/joints", dot[0].astype(np.float32), dot[1].astype(np.uint32), np.tile([1.0, 0, 0, 0], (count, 1)),
             skin.places, batched_colors=np.tile(np.array(DOT, np.uint8), (count, 1)),
             batched_scales=np.ones(count, np.float32), lod="off", cast_shadow=False, receive_shadow=False,
+            material="toon3",  # the standard one is metal, whose colour is that of its surroundings
         )  # fmt: skip
         names = self.session.character.rig.skeleton.names
 
@@ -102,7 +109,9 @@ class Scene:
     def _paint(self) -> None:
         names = self.session.character.rig.skeleton.names
         held = {grip.joint for grip in self.session.state.grips}
-        if self.spread is not None and len(self.spread) == len(names):
+        unsure = self.spread is not None and len(self.spread) == len(names)
+        self._mesh.opacity = VEIL if unsure else OPACITY
+        if self.spread is not None and unsure:
             colours = drawn.shades(self.spread)
             sizes = 1 + 1.5 * np.clip(self.spread / drawn.VAGUE, 0, 1)
         else:

@@ -8,6 +8,7 @@ import sys
 import time
 import traceback
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,16 @@ from PIL import Image, ImageOps
 
 from framefill.errors import BadInput, FramefillError, MediaError, one_line
 from framefill.pose.characters import Character
+from framefill.pose.estimator import command
 from framefill.pose.extra import page_library
 from framefill.pose.studio import drawn
+from framefill.pose.studio.ask import Ask, Asked
 from framefill.pose.studio.desk import Desk
-from framefill.pose.studio.panel import Files, Panel
+from framefill.pose.studio.files import Files
+from framefill.pose.studio.panel import Panel
+from framefill.pose.studio.photo import Photo
 from framefill.pose.studio.scene import Scene
+from framefill.pose.studio.search import Search
 from framefill.pose.studio.session import Session
 from framefill.pose.studio.state import Grip, Three
 
@@ -32,10 +38,11 @@ LONGEST_SHOW = 60.0  # seconds that Play takes at most
 class Studio:
     """A session in a page. Raises NotInstalled without viser, BadInput for a port that is taken or none.
 
-    port: 1 to 65535, or 0 for any that is free; `url` says where the page is.
+    port: 1 to 65535, or 0 for any that is free; `url` says where the page is. estimator: gives the words that start it,
+    or raises NotInstalled with how to get it.
     """
 
-    def __init__(self, character: Character, port: int = 8080):
+    def __init__(self, character: Character, port: int = 8080, estimator: Callable[[], list[str]] = command):
         library = page_library()
         _free(port)
         self.session = Session(character)
@@ -46,7 +53,11 @@ class Studio:
         self.server.gui.main_panel.dock_right()
         self.scene = Scene(self.server, self.session, self._moved, self._clicked)
         self.panel = Panel(self.server, self.session, self.do, self.tell)
-        self.files = Files(self.panel, self._play, self._behind)
+        self.search = Search(self.do)
+        self.asked = Asked(self.panel, self.search)
+        self.ask = Ask(self.panel, self.asked)
+        self.files = Files(self.panel, self._play)
+        self.photo = Photo(self.panel, self.asked, picture, self.scene.behind, estimator)
         self.server.scene.on_click()(self._labelled)
 
     def do(self, work: Any, name: str | None = None) -> None:
@@ -60,6 +71,7 @@ class Studio:
 
     def close(self) -> None:
         """Ends the page."""
+        self.search.close()
         self.desk.close()
         with contextlib.redirect_stdout(io.StringIO()):
             self.server.stop()
@@ -71,10 +83,11 @@ class Studio:
             self._shown()
 
     def _shown(self) -> None:
+        self.asked.check()
         self.scene.refresh()
         self.panel.refresh()
         self.files.refresh()
-        unsure = self.panel.unsure.value and self.session.state.grips
+        unsure = self.ask.unsure.value and self.session.state.grips
         self.scene.colour(self.session.uncertainty().numpy() if unsure else None)
 
     def _failed(self, error: Exception) -> None:
@@ -94,6 +107,7 @@ class Studio:
         """The short way: the body, and nothing else of the page."""
         self.scene.still = key
         self.session.move(key, target, gesture=f"drag {key}")
+        self.asked.check()
         self.scene.refresh()
 
     def _let_go(self) -> None:
@@ -102,17 +116,14 @@ class Studio:
         self._shown()
 
     def _clicked(self, joint: str) -> None:
-        if not self.files.labelling.value:
+        if not self.photo.labelling.value:
             self.do(lambda: self.panel.add(joint))
 
     def _labelled(self, event: Any) -> None:
-        if self.files.labelling.value:
+        if self.photo.labelling.value:
             origin, along = event.ray_origin, event.ray_direction
-            joint, slack = self.files.label.value, float(self.files.slack.value)
+            joint, slack = self.photo.label.value, float(self.photo.slack.value)
             self.do(lambda: self.panel.choose(self.session.sight(joint, origin, along, slack)))
-
-    def _behind(self, content: bytes | None, height: float) -> None:
-        self.scene.behind(None if content is None else picture(content), height)
 
     def _play(self) -> None:
         motion = self.session.motion(30.0)

@@ -8,6 +8,7 @@ handles are met to the end. The pose is part of the state: undo brings back the 
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,10 +21,11 @@ from framefill.pose.characters import Character
 from framefill.pose.effectors import Effector, Place, Turn
 from framefill.pose.human import human
 from framefill.pose.motion import Motion
-from framefill.pose.recover import recover
+from framefill.pose.recover import Recovered
 from framefill.pose.retarget import Rig
 from framefill.pose.retarget import retarget as put
 from framefill.pose.solve import Solution, solve
+from framefill.pose.studio.questions import Pose, Question, several, telling
 from framefill.pose.studio.state import KINDS, Grip, Key, Kind, State, Three
 from framefill.pose.turning import logarithm
 
@@ -34,6 +36,7 @@ LONGEST = 600.0  # seconds of a time line
 AHEAD = 1.0  # metres in front of a joint where what it looks at begins
 LIFTED = 0.2  # metres by which standing feet may move unsaid
 WIDEST = 3.0  # standard deviations of shape
+HOLDS = ("pelvis", "head", "left_wrist", "right_wrist", "left_ankle", "right_ankle")  # of a pose from elsewhere
 
 
 class Session:
@@ -147,13 +150,16 @@ class Session:
 
     # What the handles leave open
 
-    def alternatives(self, count: int = 4, seed: int = 0) -> list[tuple[Tensor, Tensor]]:
+    def alternatives(self, count: int = 4, seed: int = 0) -> list[Pose]:
         """Poses (local, root) that meet the same handles, the likeliest first."""
+        poses: list[Pose] = self.other_poses(count, seed)()
+        return poses
+
+    def other_poses(self, count: int = 4, seed: int = 0) -> Question:
+        """The question that `alternatives` answers, which takes seconds."""
         self._need_handles()
-        rng = np.random.default_rng(seed)
         skeleton, manner = self.character.rig.skeleton, self.character.manner
-        found = plausible.several(skeleton, self.effectors(self.state), manner, count, rng)
-        return list(zip(found.local, found.root, strict=True))
+        return partial(several, skeleton, self.effectors(self.state), manner, count, seed)
 
     def take(self, local: Tensor, root: Tensor) -> None:
         """Another pose of the same handles."""
@@ -174,12 +180,19 @@ class Session:
 
     def recover(self, most: int = 6, enough: float = 20.0) -> tuple[float, ...]:
         """Exchanges the handles for the few that tell this pose; mm (mean over joints) after each of them."""
-        state = self.state
-        told = recover(
-            self.character.rig.skeleton, state.local, state.root, self.character.manner, most=most, enough=enough
-        )
-        self._keep(replace(state, grips=tuple(_grip(effector) for effector in told.handles), standing=False))
+        told: Recovered = self.telling_handles(most, enough)()
+        self.hold(told)
         return told.errors
+
+    def telling_handles(self, most: int = 6, enough: float = 20.0) -> Question:
+        """The question which few handles tell this pose, which takes seconds; `hold` takes its answer."""
+        pose = self.state.local, self.state.root
+        return partial(telling, self.character.rig.skeleton, pose, self.character.manner, most, enough)
+
+    def hold(self, told: Recovered) -> None:
+        """Exchanges the handles for those recovered; the pose stays."""
+        grips = tuple(_grip(effector) for effector in told.handles)
+        self._keep(replace(self.state, grips=grips, standing=False))
 
     # Time
 
@@ -228,6 +241,15 @@ class Session:
         several = range(0, len(motion), step) if len(motion) > 1 else ()
         keys = tuple(Key(round(f * motion.seconds, 3), local[f], root[f]) for f in several)
         self._keep(replace(self.state, local=local[0], root=root[0], grips=(), keys=keys))
+
+    def pose_as(self, motion: Motion) -> None:
+        """Takes over the first frame of a motion of this very skeleton, held at pelvis, head, wrists and ankles."""
+        local, root = motion.local[0].double(), motion.root[0].double()
+        skeleton, roles = self.character.rig.skeleton, self.character.rig.roles
+        places = kinematics.forward(skeleton, local, root)[0]
+        joints = dict.fromkeys(roles[role] for role in HOLDS if role in roles)  # a role may share its joint
+        grips = tuple(Grip(skeleton.names[joint], "position", _three(places[joint])) for joint in joints)
+        self._keep(replace(self.state, local=local, root=root, grips=grips))
 
     def become(self, state: State) -> None:
         """Takes over a whole state, as from a file. Raises BadInput for a pose of another number of joints."""
