@@ -294,6 +294,9 @@ def patched(path, monkeypatch, change):
             def __enter__(self):
                 return self
 
+            def __getattr__(self, name):
+                return getattr(container, name)
+
             def __exit__(self, *_):
                 container.close()
 

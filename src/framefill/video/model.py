@@ -29,8 +29,8 @@ class VideoModel:
     """A trained model of windows of frames, and how to draw from it.
 
     `draw(sampler, frames, known, rng)` gives the current frames of windows (B, length, C, H, W) in [-1, 1];
-    `height` and `width` are the size it was trained at, `stride` what sizes must be multiples of. Same seed, same
-    frames: sample i is the same alone or among many.
+    `height` and `width` are the size it was trained at, `stride` what sizes must be multiples of, None where it
+    is its own size only. Same seed, same frames: sample i is the same alone or among many.
     """
 
     model: Model
@@ -39,7 +39,7 @@ class VideoModel:
     channels: int
     height: int
     width: int
-    stride: int
+    stride: int | None
     sampler: Sampler = field(default_factory=lambda: DPMSolver(10))
     device: str = "cpu"
     card: Any = None
@@ -116,7 +116,12 @@ class VideoModel:
     # ---- how ---------------------------------------------------------------------------------------------------
 
     def size_for(self, height: int, width: int) -> tuple[int, int]:
-        """The size at which a clip of this height and width is worked on: its shape, the model's number of pixels."""
+        """The size at which a clip of this height and width is worked on: its shape, the model's number of pixels.
+
+        The model's own height and width where there is no `stride`.
+        """
+        if self.stride is None:
+            return self.height, self.width
         scale = (self.height * self.width / (height * width)) ** 0.5
         return tuple(max(round(v * scale / self.stride), 1) * self.stride for v in (height, width))
 

@@ -141,7 +141,7 @@ class ODEVideoModel:
         window = Window(self.past, self.past, 0)
         model: Any = self.model  # is carried along; what draws is `draw`
         return VideoModel(
-            model, draw, window, self.channels, self.height, self.width, self.height, device=self.device,
+            model, draw, window, self.channels, self.height, self.width, None, device=self.device,
             card=self.card,
         )  # fmt: skip
 

@@ -168,7 +168,8 @@ class FlowModel:
         """The flow, solving to the tolerance with this trace."""
         for part in self.model.modules():
             if isinstance(part, CNF):
-                part.trace, part.solver = trace, Solver("dopri5", rtol=self.tolerance, atol=self.tolerance)
+                part.trace = trace
+                part.solver = Solver("dopri5", rtol=self.tolerance, atol=self.tolerance, first=1.0)
         return Apart(self.model) if self.alone else self.model
 
     def _of_channels(self, pictures: Pictures) -> Pictures:

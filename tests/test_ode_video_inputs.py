@@ -1,0 +1,110 @@
+"""What a latent ODE is given on the command line and cannot use ends with one line and exit code 2; the rest works."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import framefill
+from test_doors import UNEVEN, film, patched
+from test_ode_video import EVEN, FRAMES, SMALL, lively
+
+pytest.importorskip("torchdiffeq", reason="pip install 'framefill[flows]'")
+VERBS = {"predict": ("--frames", "2"), "interpolate": ("--fps", "15")}
+
+
+def saved(path, product):
+    framefill.save(product, path)
+    return path
+
+
+def stiff():
+    """A latent ODE that leaves for infinity."""
+    product = lively()
+    with torch.no_grad():
+        for parameter in product.model.motion.parameters():
+            parameter.mul_(1e4)
+    return product
+
+
+def run(call, verb, clip, model, out):
+    return call(verb, clip, "-m", model, *VERBS[verb], "-o", out, "--json")
+
+
+def refused(call, verb, clip, model, said):
+    out = Path(model).with_name("made.npy")
+    code, _, err = run(call, verb, clip, model, out)
+    lines = [line for line in err.splitlines() if line.strip()]
+    assert (code, said in lines[-1], len(lines)) == (2, True, 1), err
+    assert "Traceback" not in err
+    assert not list(out.parent.glob("made*"))  # nothing half made is left behind
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_stiff_dynamics(call, tmp_path, verb):
+    np.save(tmp_path / "clip.npy", FRAMES)
+    refused(call, verb, tmp_path / "clip.npy", saved(tmp_path / "m.safetensors", stiff()), "the ODE stopped at t = ")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [(lambda number, pts, dts: (pts, dts - 100_000 * (number > 5)), "its clock runs backwards at frame 6"),
+     (lambda number, pts, dts: (0 if number == 1 else pts, dts), "frames 0 and 1 have the same time stamp")],
+)  # fmt: skip
+def test_stamps_out_of_order_or_twice_the_same(call, tmp_path, monkeypatch, change, said):
+    clip, model = film(tmp_path / "a.mp4", range(0, 400, 40)), saved(tmp_path / "m.safetensors", lively())
+    patched(clip, monkeypatch, change)
+    refused(call, "interpolate", clip, model, said)
+
+
+def test_an_uneven_clock_is_for_models_that_are_told_it(call, tmp_path):
+    clip = film(tmp_path / "a.mp4", UNEVEN)
+    refused(call, "interpolate", clip, saved(tmp_path / "even.safetensors", lively(EVEN)), "trained on an even clock")
+    model = saved(tmp_path / "m.safetensors", lively())
+    code, _, err = run(call, "interpolate", clip, model, tmp_path / "b.npy")
+    assert code == 0, err
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("size", [(33, 35), (5, 48), (1, 1)])
+def test_odd_sizes_are_cut_to_that_of_the_model(call, tmp_path, verb, size):
+    np.save(tmp_path / "clip.npy", np.random.default_rng(0).integers(0, 256, (5, *size, 3), np.uint8))
+    model = saved(tmp_path / "m.safetensors", lively())
+    code, _, err = run(call, verb, tmp_path / "clip.npy", model, tmp_path / "made.npy")
+    assert code == 0, err
+    assert np.load(tmp_path / "made.npy").shape[1:3] == (SMALL.height, SMALL.width)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_sixteen_bits_look_as_eight_do(call, tmp_path, verb):
+    """65535 = 257 * 255: the same pictures, so the same answer."""
+    model, made = saved(tmp_path / "m.safetensors", lively()), {}
+    for name, frames in (("8", FRAMES), ("16", FRAMES.astype(np.uint16) * 257)):
+        np.save(tmp_path / f"{name}.npy", frames)
+        code, _, err = run(call, verb, tmp_path / f"{name}.npy", model, tmp_path / f"made-{name}.npy")
+        assert code == 0, err
+        made[name] = np.load(tmp_path / f"made-{name}.npy").astype(int)
+    assert np.abs(made["8"] - made["16"]).max() <= 1
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize(
+    ("frames", "said"),
+    [(np.zeros((0, 32, 32, 3), np.uint8), "frame"), (np.full((4, 32, 32, 3), np.nan, np.float32), "clip.npy"),
+     (np.zeros((4, 32, 32, 7), np.uint8), "channels")],
+    ids=["no frames", "not numbers", "seven channels"],
+)  # fmt: skip
+def test_arrays_that_are_no_clips(call, tmp_path, verb, frames, said):
+    np.save(tmp_path / "clip.npy", frames)
+    refused(call, verb, tmp_path / "clip.npy", saved(tmp_path / "m.safetensors", lively()), said)
+
+
+def test_rates_that_mean_nothing(call, tmp_path):
+    np.save(tmp_path / "clip.npy", FRAMES)
+    model = saved(tmp_path / "m.safetensors", lively())
+    for rate in ("0", "-3", "nan", str(Fraction(0))):
+        code, _, err = call("interpolate", tmp_path / "clip.npy", "-m", model, "--fps", rate, "-o", tmp_path / "x.npy")
+        assert code == 2, (rate, err)
+        assert "Traceback" not in err
