@@ -22,6 +22,7 @@ def read_all(places, queue):
     queue.put([big_archive.read(place, 30, 10) for place in places])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is measured by Linux's /proc")
 def test_memory_does_not_grow_with_the_archive(tmp_path):
     places = [tmp_path / "small.zarr", tmp_path / "large.zarr"]

@@ -119,7 +119,8 @@ def test_saving_never_overwrites_and_fails_cleanly(product, path, tmp_path):
 
 def test_shipped_models_are_whole_small_and_say_where_they_come_from():
     models = checkpoint.shipped()
-    assert set(models) == {"balanced", "best", "digits", "hadcm3", "natural", "photos"}
+    tokens = {"digits-tokens", "digits-ar", "digits-masked"}
+    assert set(models) == {"balanced", "best", "digits", "hadcm3", "natural", "photos"} | tokens
     assert sum(p.stat().st_size for p in models.values()) < 40e6
     for path in models.values():
         _, card = checkpoint.read(path)
