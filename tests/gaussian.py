@@ -6,6 +6,7 @@ so a sampler can be held against the truth. Nothing here uses the formulas of th
 """
 
 import inspect
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -88,14 +89,26 @@ def crossing(name: str, members: dict, schedules: dict | None = None) -> pytest.
 
     In the fast ones noises take turns, so that every pair of a member, a schedule and a noise is there.
     """
-    cases = []
-    for i, (member, value) in enumerate(members.items()):
-        for j, (process, levels) in enumerate((schedules or SCHEDULES).items()):
-            for k, (color, own) in enumerate(NOISES.items()):
-                marks = () if k == (i + j) % len(NOISES) else pytest.mark.slow
-                title = f"{color}-{process}-{member}".replace(" ", "_")
-                cases.append(pytest.param(value, levels, own, id=title, marks=marks))
+    cases = [
+        pytest.param(value, *pair, id=f"{title}-{member}".replace(" ", "_"), marks=marks)
+        for i, (member, value) in enumerate(members.items())
+        for title, pair, marks in _turns(schedules or SCHEDULES, i)
+    ]
     return pytest.mark.parametrize((name, "process", "noise"), cases)
+
+
+def pairing(schedules: dict) -> pytest.MarkDecorator:
+    """The same without members."""
+    cases = [pytest.param(*pair, id=title, marks=marks) for title, pair, marks in _turns(schedules, 0)]
+    return pytest.mark.parametrize(("process", "noise"), cases)
+
+
+def _turns(schedules: dict, first: int) -> Iterator[tuple[str, tuple, tuple]]:
+    """Title, schedule and noise, and marks of all; in schedule j the noise whose turn it is, from `first` on, is fast."""
+    for j, (process, levels) in enumerate(schedules.items()):
+        for k, (color, own) in enumerate(NOISES.items()):
+            marks = () if k == (first + j) % len(NOISES) else (pytest.mark.slow,)
+            yield f"{color}-{process}".replace(" ", "_"), (levels, own), marks
 
 
 def public(module, kind) -> set[str]:
