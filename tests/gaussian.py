@@ -104,7 +104,7 @@ def pairing(schedules: dict) -> pytest.MarkDecorator:
 
 
 def _turns(schedules: dict, first: int) -> Iterator[tuple[str, tuple, tuple]]:
-    """Title, schedule and noise, and marks of all; in schedule j the noise whose turn it is, from `first` on, is fast."""
+    """Title, schedule and noise, and marks of all pairs; from `first` on, one noise of each schedule is fast."""
     for j, (process, levels) in enumerate(schedules.items()):
         for k, (color, own) in enumerate(NOISES.items()):
             marks = () if k == (first + j) % len(NOISES) else (pytest.mark.slow,)
