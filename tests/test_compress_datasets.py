@@ -31,7 +31,11 @@ def test_there_and_back_within_bounds_by_name(call, field, tmp_path, monkeypatch
         assert 0 < np.nanmax(np.abs(found.tas.values - values)) <= 0.1
         assert np.array_equal(np.isnan(found.tas.values), np.isnan(values))
         assert np.array_equal(found.pr.values, (values * 1e-6).astype(np.float32), equal_nan=True)
-    refused(call("decompress", small, "-o", back), "already")
+    refused(call("decompress", small, "-o", back), "add --overwrite")
+    assert call("decompress", small, "-o", back, "--overwrite")[0] == 0
+    (tmp_path / "there.zarr").mkdir()
+    for more in ([], ["--overwrite"]):
+        refused(call("decompress", small, "-o", tmp_path / "there.zarr", *more), "a folder that is there already")
     refused(call("decompress", small, "-o", tmp_path / "c.nc", "--steps", "0"), "--steps is for pictures")
 
 

@@ -69,7 +69,9 @@ def _target(source: str, to: Going, suffix: str) -> Path:
     if to.output == PIPE:
         raise BadInput("a data set is written to a file; name one with -o, not -")
     target = Path(to.output or Path(source).with_suffix(suffix).name)
-    if target.exists() and not (to.overwrite and target.is_file()):
+    if target.is_dir():  # a Zarr may hold what nobody wants to lose
+        raise BadInput(f"{target} is a folder that is there already; choose another name with -o, or remove it")
+    if target.exists() and not to.overwrite:
         raise BadInput(f"{target} is there already; choose another name with -o, or add --overwrite")
     return target
 
