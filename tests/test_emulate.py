@@ -118,6 +118,7 @@ def test_a_plan_costs_nothing(call, model, tmp_path):
 
 
 def test_evaluation_goes_on_where_it_stopped_and_never_judges_on_training(call, model, tmp_path, monkeypatch):
+    monkeypatch.setattr("framefill.evaluate.fields.draw", lambda *a: {})  # pictures have tests of their own
     words = ("evaluate", model, SHIPPED, "-o", "out", "--samples", 2, "--every", 3, "--leads", 1, 2, "--json")
     assert "allows 0 forecast(s) from 2000 on" in line(call(*words[:-3], 1, 10, "--every", 1))
     code, out, error = call(*words)
@@ -129,7 +130,6 @@ def test_evaluation_goes_on_where_it_stopped_and_never_judges_on_training(call, 
     parts = sorted((tmp_path / "out" / "parts").iterdir())
     assert len(parts) == 3
     monkeypatch.setattr("framefill.climate.emulator.Emulator.ahead", None)  # nothing is forecast again
-    monkeypatch.setattr("framefill.evaluate.fields.draw", lambda *a, **k: {})  # nor are pictures, to be quick
     assert json.loads(call(*words)[1])["variables"] == said["variables"]
 
 
