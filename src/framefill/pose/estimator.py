@@ -17,10 +17,11 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from PIL import Image, ImageOps
 from torch import Tensor
@@ -43,16 +44,21 @@ class Person:
     picture: dict[str, Tensor] = field(compare=False)
 
 
-def open_picture(path: Path) -> Image.Image:
+def open_picture(source: Path | BinaryIO, name: str = "") -> Image.Image:
     """A picture as RGB, turned as its camera says. Raises MediaError for what is none, BadInput for a huge one."""
+    name = name or str(source)
     try:
-        with Image.open(path) as opened:
-            if opened.width * opened.height > MOST_PIXELS:
-                raise BadInput(f"{path} has {opened.width}x{opened.height} pixels; give at most {MOST_PIXELS}")
-            return ImageOps.exif_transpose(opened).convert("RGB")
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # its size is looked at here
+            with Image.open(source) as opened:
+                if opened.width * opened.height > MOST_PIXELS:
+                    raise BadInput(f"{name} has {opened.width}x{opened.height} pixels; give at most {MOST_PIXELS}")
+                return ImageOps.exif_transpose(opened).convert("RGB")
+    except BadInput:
+        raise
+    except Exception as error:  # Pillow's decoders raise whatever they meet
         reason = getattr(error, "strerror", None) or "it is no picture that Pillow reads, or damaged"
-        raise MediaError(f"cannot read {path}: {reason}; give a .png or .jpg") from error
+        raise MediaError(f"cannot read {name}: {reason}; give a .png or .jpg") from error
 
 
 def command(program: str = "", python: Path | None = None) -> list[str]:

@@ -10,7 +10,7 @@ Denoising trains the painter only: what is sent serves the faithful decode. Pape
 for noise prediction alone, and sends float16 latents.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,10 @@ from framefill.features.perceptual import lite0_distance
 from framefill.metrics.ssimulacra2 import ssimulacra2
 from framefill.recipes.recipe import Source, stacked
 from framefill.video.clip import levels
+from framefill.video.folder import Tell
 from framefill.video.images.album import Album, shortest_side
 from framefill.video.images.crops import Crops
 from framefill.video.sheet import contact_sheet
-
-Tell = Callable[[int, int, str], None]
-"""How long work reports: (done, total, what of)."""
 
 STEP = 10 / 127.5  # of quantisation at 1 bit per pixel, to begin with
 CAP = 5.0  # of the weight of denoising

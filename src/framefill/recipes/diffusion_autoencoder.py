@@ -41,14 +41,11 @@ from framefill.nets.asymmetric import AsymmetricUNet, Plan
 from framefill.recipes.latent_interpolation import CODER
 from framefill.recipes.recipe import Source, following, stacked
 from framefill.recipes.texts import Texts
-from framefill.video.folder import Clips
+from framefill.video.folder import Clips, Tell
 from framefill.video.folder import split as split_clips
 from framefill.video.images.album import Album
 from framefill.video.sheet import contact_sheet
 from framefill.video.windows import Windows
-
-Tell = Callable[[int, int, str], None]
-"""How long work reports: (done, total, what of)."""
 
 REACH = 9.2102  # log signal-to-noise ratio at both ends, of variances 1e-4 and 0.9999
 ANCESTRAL = 30  # calls from which on sampling is ancestral, as theirs

@@ -5,7 +5,7 @@ made-up motion, by the logarithm of the squared error of each piece of a picture
 pieces and the wild ones then count alike, as they do in the mean of decibels that interpolation is judged by.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,9 @@ from framefill.nets.repair import Repair
 from framefill.video.between.tier import Balanced, Between, Fast
 from framefill.video.between.warp import Motion, seen
 from framefill.video.clip import levels, tensor
+from framefill.video.folder import Tell
 from framefill.video.sheet import contact_sheet
 
-Tell = Callable[[int, int, str], None]
-"""How long work reports: (done, total, what of)."""
 FINEST = 1e-5  # mean squared error, of pixels in [-1, 1], below which getting better does not count: 56 dB
 
 

@@ -7,7 +7,7 @@ out that the network is told the time t, which their program does, and write the
 Paper: AdamW there with a weight decay of 0.01, Adam here; the rate falls as a cosine there, linearly here.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,12 +33,10 @@ from framefill.recipes.recipe import following
 from framefill.video.between.middle import MiddleInterpolator
 from framefill.video.between.tier import Fast
 from framefill.video.clip import levels, tensor
+from framefill.video.folder import Tell
 from framefill.video.sheet import contact_sheet
 from framefill.video.triplets.opening import opened
 from framefill.video.triplets.triplet import Source
-
-Tell = Callable[[int, int, str], None]
-"""How long work reports: (done, total, what of)."""
 
 LEVELS = 1000  # of the table, section 5.2
 ANCESTRAL = 100  # calls from which on sampling is ancestral, as theirs

@@ -8,7 +8,7 @@ Trained in two runs with the same fields but `stage`. The first learns to tell a
 first, to draw: v-target on a cosine schedule, over latents that are never clipped.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,12 +33,10 @@ from framefill.recipes.recipe import following
 from framefill.video.between.latent import LatentInterpolator
 from framefill.video.between.views import Gap
 from framefill.video.clip import levels, tensor
+from framefill.video.folder import Tell
 from framefill.video.sheet import contact_sheet
 from framefill.video.triplets.opening import opened
 from framefill.video.triplets.triplet import Source
-
-Tell = Callable[[int, int, str], None]
-"""How long work reports: (done, total, what of)."""
 
 VIEWS = 4  # of every pair of known frames
 

@@ -9,7 +9,7 @@ are, and with `residual` it draws the difference to the guess they make: copying
 network of this kind learns last, and so need not learn.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -35,12 +35,9 @@ from framefill.nets.unet import UNet
 from framefill.recipes.recipe import Source, stacked
 from framefill.video import datasets, motion, report
 from framefill.video.digits import MovingDigits
-from framefill.video.folder import Clips, Windows
+from framefill.video.folder import Clips, Tell, Windows
 from framefill.video.folder import split as split_clips
 from framefill.video.model import VideoModel
-
-Tell = Callable[[int, int, str], None]
-"""How long work reports: (done, total, name)."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What recipes that learn from single pictures of one size share: where these come from, and how they are given."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -8,10 +8,8 @@ from typing import Any, Self
 from torch import Tensor
 
 from framefill.recipes.recipe import Source, stacked
+from framefill.video.folder import Tell
 from framefill.video.images.album import Album
-
-Tell = Callable[[int, int, str], None]
-"""How long work reports: (done, total, what of)."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@
 windows of 8 frames of real clips. With `classes`, a picture is of the class that its folder names.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,11 @@ from framefill.errors import BadInput
 from framefill.recipes.mcvd import Crops
 from framefill.recipes.recipe import stacked
 from framefill.video.digits import MovingDigits
-from framefill.video.folder import Clips, Windows
+from framefill.video.folder import Clips, Tell, Windows
 from framefill.video.folder import split as split_clips
 from framefill.video.images.stills import Stills
 from framefill.video.pseudo.kind import PseudoVideo
 from framefill.video.pseudo.presets import named
-
-Tell = Callable[[int, int, str], None]
-"""How long work reports: (done, total, what of)."""
 
 CORRUPTION = 7  # a key: what a picture is corrupted by must not follow what chose it
 CLIPS = "clips-"

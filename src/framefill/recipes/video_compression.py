@@ -7,7 +7,7 @@ picture codec: its sizes and qualities are then taken over, and every band start
 file is coded as here; where `codec.quiet` needs fewer bits for a band of differences, the file has that.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,9 @@ from framefill.recipes import compression
 from framefill.recipes.compression import EVEN, STEP, Compression
 from framefill.recipes.mcvd import Crops
 from framefill.recipes.recipe import Source, following, stacked
-from framefill.video.folder import Clips, Windows
+from framefill.video.folder import Clips, Tell, Windows
 from framefill.video.folder import split as split_clips
 from framefill.video.sheet import contact_sheet
-
-Tell = Callable[[int, int, str], None]
-"""How long work reports: (done, total, name)."""
 
 SHARED = (
     "qualities", "lowest", "highest", "luma", "chroma", "encoder", "encoder_blocks", "widths", "down", "up", "groups",

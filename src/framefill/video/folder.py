@@ -26,9 +26,11 @@ from framefill.video.shelf import Shelf, Source, default_cache, stamps
 from framefill.video.shots import cuts, distinct
 from framefill.video.windows import Run, Windows
 
-__all__ = ["SPLITS", "Clips", "Run", "Source", "Windows", "cuts", "split"]
+__all__ = ["SPLITS", "Clips", "Run", "Source", "Tell", "Windows", "cuts", "split"]
 
 SPLITS = ("train", "val", "test")
+Tell = Callable[[int, int, str], None]
+"""How long work reports: (done, total, what of)."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Clips:
         width: int,
         channels: int,
         cache: Path | None = None,
-        progress: Callable[[int, int, str], None] | None = None,
+        progress: Tell | None = None,
         drop_duplicates: bool = True,
     ) -> "Clips":
         """Every clip under `folder`, resized to cover `height` x `width` pixels and cropped to that.
@@ -86,7 +88,7 @@ class Clips:
         smallest: tuple[int, int],
         channels: int,
         cache: Path | None = None,
-        progress: Callable[[int, int, str], None] | None = None,
+        progress: Tell | None = None,
     ) -> "Clips":
         """As `open`, each clip in a size of its own: that of the file, or shrunk to `lines` pixels on its shorter side.
 
@@ -105,7 +107,7 @@ class Clips:
         shape: Callable[[Path], tuple[int, int]],
         channels: int,
         cache: Path,
-        progress: Callable[[int, int, str], None] | None,
+        progress: Tell | None,
         drop_duplicates: bool,
     ) -> "Clips":
         clips = cls([], [])

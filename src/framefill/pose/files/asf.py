@@ -16,6 +16,7 @@ from torch import Tensor
 
 from framefill.errors import BadInput, MediaError
 from framefill.pose import rotations
+from framefill.pose.files.bounded import contents
 from framefill.pose.motion import Motion
 from framefill.pose.skeleton import MOST_JOINTS, Skeleton
 
@@ -75,13 +76,7 @@ def beside(path: Path) -> Path:
 
 def _lines(path: Path) -> list[tuple[int, list[str]]]:
     """Number and words of every line that has any."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(LARGEST + 1)
-    except OSError as error:
-        raise MediaError(f"cannot read {path}: {error.strerror or error}") from error
-    if len(data) > LARGEST:
-        raise MediaError(f"{path} is longer than {LARGEST} bytes; cut it in pieces")
+    data = contents(path, LARGEST, "cut it in pieces")
     text = data.decode("utf-8", "replace")
     lines = enumerate((line.partition("#")[0].split() for line in text.splitlines()), 1)
     return [(number, words) for number, words in lines if words]

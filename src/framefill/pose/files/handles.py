@@ -17,6 +17,7 @@ from framefill.atomic import replacing
 from framefill.errors import BadInput, MediaError
 from framefill.pose import rotations
 from framefill.pose.effectors import Effector, Look, Place, Turn
+from framefill.pose.files.bounded import contents
 
 COLUMNS = ("kind", "joint", "x", "y", "z", "axis_x", "axis_y", "axis_z", "tolerance")
 LARGEST = 2**20  # bytes of a table
@@ -24,13 +25,7 @@ LARGEST = 2**20  # bytes of a table
 
 def read(path: Path) -> list[Effector]:
     """The handles of a table, float64. Raises MediaError that names the line."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(LARGEST + 1)
-    except OSError as error:
-        raise MediaError(f"cannot read {path}: {error.strerror or error}") from error
-    if len(data) > LARGEST:
-        raise MediaError(f"{path} is longer than {LARGEST} bytes; a table of handles has a few lines")
+    data = contents(path, LARGEST, "a table of handles has a few lines")
     try:
         rows = list(csv.reader(data.decode("utf-8-sig").splitlines(), strict=True))
     except (UnicodeDecodeError, csv.Error) as error:

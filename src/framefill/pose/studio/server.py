@@ -7,16 +7,14 @@ import socket
 import sys
 import time
 import traceback
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
 
-from framefill.errors import BadInput, FramefillError, MediaError, one_line
+from framefill.errors import BadInput, FramefillError, one_line
 from framefill.pose.characters import Character
-from framefill.pose.estimator import command
+from framefill.pose.estimator import command, open_picture
 from framefill.pose.extra import page_library
 from framefill.pose.studio import drawn
 from framefill.pose.studio.ask import Ask, Asked
@@ -30,7 +28,6 @@ from framefill.pose.studio.session import Session
 from framefill.pose.studio.state import Grip, Three
 
 HOST = "127.0.0.1"
-MOST_PIXELS = 50_000_000
 WIDEST_PICTURE = 1600  # pixels that are sent to the page
 LONGEST_SHOW = 60.0  # seconds that Play takes at most
 
@@ -142,20 +139,10 @@ class Studio:
 
 
 def picture(content: bytes) -> np.ndarray:
-    """The pixels (H, W, 3) of a picture, upright, at most 1600 wide or high. Raises MediaError."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # its size is looked at here
-            image: Image.Image = Image.open(io.BytesIO(content))
-            if image.width * image.height > MOST_PIXELS:
-                raise MediaError(f"a picture of {image.width}x{image.height} pixels; make it smaller")
-            image = ImageOps.exif_transpose(image).convert("RGB")
-            image.thumbnail((WIDEST_PICTURE, WIDEST_PICTURE))
-            return np.asarray(image)
-    except MediaError:
-        raise
-    except Exception as error:  # Pillow's decoders raise whatever they meet
-        raise MediaError("this file is no picture that can be read; give a JPEG or PNG") from error
+    """The pixels (H, W, 3) of a picture, upright, at most 1600 wide or high. Errors as of `open_picture`."""
+    image = open_picture(io.BytesIO(content), "this file")
+    image.thumbnail((WIDEST_PICTURE, WIDEST_PICTURE))
+    return np.asarray(image)
 
 
 def _free(port: int) -> None:

@@ -290,12 +290,11 @@ class Session:
 
     def _solve(self, state: State, gesture: str | None = None) -> None:
         """Keeps a state with the pose that its handles give."""
-        going = gesture is not None and gesture != ""
-        ending = going and state is self.state
+        ending = state is self.state
         if not state.grips:
             self._keep(state, gesture)
             return
-        found = self._tried(state, FEW if going and not ending else ENOUGH)
+        found = self._tried(state, FEW if gesture and not ending else ENOUGH)
         self._keep(replace(state, local=found.local[0], root=found.root[0]), gesture)
         self.found = found
 

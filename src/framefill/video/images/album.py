@@ -9,7 +9,7 @@ import hashlib
 import io
 import os
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,12 +21,9 @@ import numpy as np
 from framefill.errors import BadInput, MediaError
 from framefill.video import sources, stacks
 from framefill.video.clip import fit, with_channels
-from framefill.video.folder import SPLITS
+from framefill.video.folder import SPLITS, Tell
 from framefill.video.shelf import Shelf, stamps
 from framefill.video.windows import Run, Windows
-
-Tell = Callable[[int, int, str], None]
-"""How reading reports: (done, total, what of)."""
 
 MOST_BYTES = 2**28  # of one compressed picture; 64 million pixels take no more
 VALIDATION = 0.02  # of pictures under `train`, where no folder `val` is

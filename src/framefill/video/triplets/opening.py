@@ -1,7 +1,6 @@
 """From what a user names to a supply of triplets: film, published data sets, photographs, or several of them."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,7 @@ from PIL import Image
 
 from framefill.errors import BadInput
 from framefill.video import datasets, sources
-from framefill.video.folder import Clips, split
+from framefill.video.folder import Clips, Tell, split
 from framefill.video.images.album import Album
 from framefill.video.triplets.film import Box, Film
 from framefill.video.triplets.stills import Stills
@@ -23,9 +22,6 @@ STILLS = "stills:"
 DARK = 24  # levels: what never gets lighter is a bar beside the picture
 GLANCES = 16  # frames of a clip that are looked at for its bars
 COMPARED = 8  # pictures of a folder whose sizes tell photographs from the frames of a clip
-
-Tell = Callable[[int, int, str], None]
-"""How reading reports: (done, total, name)."""
 
 
 def opened(
