@@ -165,8 +165,8 @@ def test_pictures_are_read_upright_and_small_and_others_refused(monkeypatch):
     for content in (b"", b"no picture", data.getvalue()[:50]):
         with pytest.raises(MediaError, match="no picture"):
             picture(content)
-    monkeypatch.setattr("framefill.pose.studio.server.MOST_PIXELS", 100)
-    with pytest.raises(MediaError, match="3200x10"):
+    monkeypatch.setattr("framefill.pose.estimator.MOST_PIXELS", 100)
+    with pytest.raises(BadInput, match="3200x10"):
         picture(data.getvalue())
 
 
