@@ -74,15 +74,43 @@ def batches(axis, count):
         s = 2**log
         own = list(range(s, count, 2 * s))
         after = [t + s if t + s < count else max(t - 3 * s, 0) for t in own]
-        found.append((own, [[t - s for t in own], after], 1 + min(log, 2)))
+        seen = [[t - s for t in own], after]
+        if axis == 2:
+            seen.append([t - 3 * s if t >= 3 * s else t - s for t in own])
+            seen.append([t + 3 * s if t + 3 * s < count else a for t, a in zip(own, after, strict=True)])
+            seen.append([-1] * len(own))
+        found.append((own, seen, 1 + min(log, 2)))
     return found
+
+
+def turned(stack, side):
+    """The stack with this side first, and the others in order."""
+    if side == 1:
+        return [[plane[y] for plane in stack] for y in range(len(stack[0]))]
+    if side == 2:
+        return [[[line[x] for line in plane] for plane in stack] for x in range(len(stack[0][0]))]
+    return stack
+
+
+def turned_back(stack, side):
+    """The inverse."""
+    if side == 1:
+        return turned(stack, 1)
+    if side == 2:
+        return [[[plane[n][y] for plane in stack] for y in range(len(stack[0][0]))] for n in range(len(stack[0]))]
+    return stack
 
 
 class Planes:
     def __init__(self, data, missing=None):
         self.data, self.place = data, 0
         version, self.axis, *shape = (self.varint() for _ in range(5))
-        assert version == 1
+        assert version in (1, 2)
+        self.turn = 0
+        if version == 2:
+            self.axis, self.turn = 2, self.axis
+            if missing is not None:
+                missing = turned(missing, self.turn)
         code = self.varint() + (self.varint() << 32)
         low = -(code + 1) // 2 if code % 2 else code // 2
         count = self.varint()
@@ -152,15 +180,29 @@ class Planes:
             packed = int.from_bytes(self.data[self.place :], "little")
             self.bits = [packed >> i & 1 for i in range(count)]
             self.laws()
+            known = []
             for slices, seen, kind in batches(self.axis, self.shape[0]):
+                self.x.append(self.mean(self.x, known))
+                self.e.append(self.mean(self.e, known))
                 self.batch(slices, seen, kind)
+                self.x.pop(), self.e.pop()
+                known += slices
         value = (lambda v: self.levels[v]) if self.levels else (lambda v: v + self.low)
         gone = self.missing
-        return [
+        found = [
             [[0 if gone is not None and gone[n][y][x] else value(v) for x, v in enumerate(line)]
              for y, line in enumerate(plane)]
-            for n, plane in enumerate(self.x)
+            for n, plane in enumerate(self.x[: self.shape[0]])
         ]  # fmt: skip
+        return turned_back(found, self.turn)
+
+    def mean(self, stack, known):
+        """That of the known slices; it is slice -1 while a batch is read."""
+        _, height, width = self.shape
+        if not known:
+            return []
+        n = len(known)
+        return [[(2 * sum(stack[k][y][x] for k in known) + n) // (2 * n) for x in range(width)] for y in range(height)]
 
     def batch(self, slices, seen, kind):
         _, height, width = self.shape

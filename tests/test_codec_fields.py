@@ -70,7 +70,7 @@ def same_but_for_bounds(found, expected):
             assert got.dtype == variable.dtype
 
 
-@pytest.mark.parametrize("ending", ["nc", "zarr", None])
+@pytest.mark.parametrize("ending", ["nc", *(pytest.param(end, marks=pytest.mark.slow) for end in ("zarr", None))])
 def test_a_data_set_comes_back(tmp_path, dataset, ending, monkeypatch):
     monkeypatch.setattr(fields, "GROUP", 5 * 12 * 14)
     source = dataset if ending is None else tmp_path / f"in.{ending}"

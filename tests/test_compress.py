@@ -184,6 +184,12 @@ def test_damage_is_told_and_the_rest_is_written(call, photo, tmp_path):
     assert read(back).size == (60, 80)
 
 
+@pytest.mark.parametrize("data", [b"", b"hello world, " * 10])
+def test_info_of_what_only_has_the_ending_says_so(call, tmp_path, data):
+    (tmp_path / "a.ffc").write_bytes(data)
+    refused(call("info", tmp_path / "a.ffc"), "codec file")
+
+
 def test_info_says_what_a_file_holds(call, tmp_path, double):
     path = tmp_path / "a.ffc"
     path.write_bytes(

@@ -54,6 +54,7 @@ def test_it_makes_one_file_that_both_sides_use(call, start, pictures, tmp_path):
 def test_what_it_cannot_begin_with_is_refused(call, pictures, tmp_path):
     refused(call("fit", pictures, "-o", tmp_path / "mine.bin"), "name it mine.safetensors")
     refused(call("fit", pictures, "-o", tmp_path / "mine.safetensors", "--from", "digits"), "recipe mcvd")
+    refused(call("fit", tmp_path / "a.nc", "-o", tmp_path / "mine.safetensors"), "fields need no fitting")
 
 
 def test_pictures_may_be_small_but_not_tiny(pictures, tmp_path):

@@ -13,7 +13,7 @@ import pytest
 from framefill import codecs
 from framefill.codec.bounded import decode_field, encode_field
 from framefill.codec.pictures import Picture
-from framefill.codec.planes import Axis, decode_planes, encode_planes
+from framefill.codec.planes import Axis, _packed, decode_planes, encode_planes
 
 FOLDER = Path(__file__).parent / "golden" / "files"
 SYMBOLS = {
@@ -40,6 +40,14 @@ def field() -> np.ndarray:
     return values
 
 
+def land() -> np.ndarray:
+    """What stays is rough, and times differ by little; for series (version 2), turned or not."""
+    t, y, x = np.ogrid[:20, :24, :4]
+    return (
+        (37 * y * y + 91 * x * x + 53 * x * y) % 401 + (31 * t * t + t * y + x) % 97 // 3 + (x + 17 * y + 13 * t) % 11
+    )
+
+
 def written() -> dict[str, bytes]:
     """Every file by its name."""
     together, grey = codecs.codec("photos"), Picture(scene(channels=2))
@@ -54,6 +62,8 @@ def written() -> dict[str, bytes]:
         "field.bin": encode_field(field(), 0.05),
         "exact.bin": encode_field(field()),
         "planes.bin": encode_planes(scene().astype(np.int64).transpose(2, 0, 1), axis=Axis.CHANNELS),
+        "series.bin": _packed(land(), None, Axis.TIMES, 0),
+        "turned.bin": _packed(land(), None, Axis.TIMES, 2),
     }
 
 
@@ -86,10 +96,21 @@ def test_fields_and_planes_of_this_version_are_read():
     assert np.array_equal(np.isnan(near), np.isnan(field()))
     assert decode_field((FOLDER / "exact.bin").read_bytes(), np.float32).tobytes() == field().tobytes()
     assert np.array_equal(decode_planes((FOLDER / "planes.bin").read_bytes()), scene().transpose(2, 0, 1))
+    for name, turn in (("series.bin", 0), ("turned.bin", 2)):
+        data = (FOLDER / name).read_bytes()
+        assert data[:2] == bytes([2, turn])
+        assert np.array_equal(decode_planes(data), land())
 
 
 def test_none_is_lost():
-    assert {path.name for path in FOLDER.iterdir()} == {*SYMBOLS, "field.bin", "exact.bin", "planes.bin"}
+    assert {path.name for path in FOLDER.iterdir()} == {
+        *SYMBOLS,
+        "field.bin",
+        "exact.bin",
+        "planes.bin",
+        "series.bin",
+        "turned.bin",
+    }
 
 
 if __name__ == "__main__":

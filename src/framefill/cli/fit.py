@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 
+from framefill.cli.datasets import is_dataset
 from framefill.errors import BadInput
 
 FROM = "photos"
@@ -43,6 +44,8 @@ def fit(
         raise BadInput(f"--output is a model file; name it {output.stem or 'mine'}.safetensors, not {output}")
     if output.exists():
         raise BadInput(f"{output} is there already; choose another name")
+    if is_dataset(data):
+        raise BadInput(f"{data}: fields need no fitting; use: framefill compress {data} --max-error VARIABLE=BOUND")
     from framefill import checkpoint
     from framefill.cli.training import carry_out
     from framefill.recipes.compression import Compression

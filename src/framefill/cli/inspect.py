@@ -24,7 +24,7 @@ def info(
     """
     from framefill.cli import compressed
 
-    if model and compressed.is_ours(Path(model)):
+    if model and (compressed.is_ours(Path(model)) or (Path(model).suffix == ".ffc" and Path(model).is_file())):
         compressed.tell(Path(model), as_json=as_json)
         return
     from framefill import checkpoint
@@ -62,7 +62,7 @@ def recipes(*, as_json: Annotated[bool, tyro.conf.arg(name="json")] = False) -> 
         return
     for row in rows:
         name = f"{row['recipe']} {row['preset']}"
-        print(f"{name:26s} {row['parameters']:>13,}  {row['data']:36s} {row['paper_score'] or ''}")
+        print(f"{name:41s} {row['parameters']:>13,}  {row['data']:36s} {row['paper_score'] or ''}")
 
 
 def doctor(*, as_json: Annotated[bool, tyro.conf.arg(name="json")] = False) -> None:

@@ -28,11 +28,17 @@ INNER = 4
 
 @dataclass(frozen=True)
 class Batch:
-    """Slices (B,), the slices (K, B) that each may look at, and which laws it has."""
+    """Slices (B,), the slices (K, B) that each may look at, and perhaps their mean as well; and which laws it has."""
 
     slices: Ints
     seen: Ints
     kind: int
+    mean: bool = False
+
+    @property
+    def sees(self) -> int:
+        """How many slices each looks at."""
+        return len(self.seen) + self.mean
 
 
 def channels(count: int) -> list[Batch]:
@@ -52,6 +58,22 @@ def times(count: int) -> list[Batch]:
         own = np.arange(stride, count, 2 * stride)
         after = np.where(own + stride < count, own + stride, np.maximum(own - 3 * stride, 0))
         found.append(Batch(own, np.stack([own - stride, after]), 1 + min(log, 2)))
+    return found
+
+
+def series(count: int) -> list[Batch]:
+    """As `times`, but each looks at two known times on either side where there are, and at the mean of all known.
+
+    What stays (the form of the land, the climate) is in the mean, with less noise than in any two times.
+    """
+    first, *others = times(count)
+    found = [first]
+    for batch in others:
+        own, (before, after) = batch.slices, batch.seen
+        stride = own - before
+        earlier = np.where(own >= 3 * stride, own - 3 * stride, before)
+        later = np.where(own + 3 * stride < count, own + 3 * stride, after)
+        found.append(Batch(own, np.stack([before, after, earlier, later]), batch.kind, mean=True))
     return found
 
 

@@ -6,9 +6,10 @@ whole numbers, a pass at a time (the interpolation of SZ3, Zhao et al. 2021, wit
 """
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +24,12 @@ from framefill.codec.tables import LARGEST, Ints
 from framefill.codec.walk import Key, Missing, Visitor, keys, walk
 from framefill.errors import BadInput, CodecError
 
-FIRST = 1  # version of a payload
+FIRST, SERIES = 1, 2  # versions of a payload
 DISTINCT = 256
 SEED = 2  # shape of the seeds' residues
+FEW = 1 << 18  # numbers of which both versions are tried
+NARROW = 16  # a side that may be worth turning to the front
+LONGEST = 1 << 20  # slices of a series: its sums stay within 64 bits
 
 
 class Axis(IntEnum):
@@ -41,7 +45,10 @@ class Axis(IntEnum):
 
 @dataclass(frozen=True)
 class Front:
-    """What a payload says first: values are `levels`[v], or `low` + v, for v in 0..reach, then `spare` bits more."""
+    """What a payload says first: values are `levels`[v], or `low` + v, for v in 0..reach, then `spare` bits more.
+
+    `turn`: of a series (version 2), which of the sides was brought to the front; `shape` is that of the turned stack.
+    """
 
     axis: Axis
     shape: tuple[int, int, int]
@@ -49,6 +56,12 @@ class Front:
     reach: int
     spare: int
     levels: tuple[int, ...] = ()
+    turn: int | None = None
+
+    @property
+    def batches(self) -> list[Batch]:
+        """The order of slices."""
+        return self.axis.batches(self.shape[0]) if self.turn is None else order.series(self.shape[0])
 
     @property
     def seed(self) -> int:
@@ -62,8 +75,26 @@ def encode_planes(whole: NDArray[np.generic], *, axis: Axis = Axis.CHANNELS, mis
     Where `missing` (N, H, W) is true nothing is sent; a decoder must know the same. BadInput for other arrays.
     """
     values = _whole(whole, missing)
+    return min((_packed(values, missing, axis, turn) for turn in _turns(axis, values.shape)), key=len)
+
+
+def _turns(axis: Axis, shape: tuple[int, ...]) -> list[int | None]:
+    """The ways that are tried; None is version 1."""
+    shortest = int(np.argmin(shape))
+    if axis == Axis.CHANNELS or max(shape) >= LONGEST:
+        return [None]
+    found: list[int | None] = [0] if shape[0] > 2 else []
+    if shortest and shape[shortest] <= NARROW:
+        found.append(shortest)
+    return found if found and int(np.prod(shape)) > FEW else [None, *found]
+
+
+def _packed(values: Ints, missing: Missing, axis: Axis, turn: int | None) -> bytes:
+    if turn:
+        values = np.moveaxis(values, turn, 0)
+        missing = None if missing is None else np.moveaxis(missing, turn, 0)
     known = values.ravel() if missing is None else values[~missing]
-    front = _front(known, axis, values.shape)
+    front = replace(_front(known, axis, values.shape), turn=turn)
     ranks = np.searchsorted(front.levels, values) if front.levels else (values >> front.spare) - front.low
     values = np.clip(ranks, 0, front.reach)
     bits = known & ((1 << front.spare) - 1)
@@ -78,8 +109,10 @@ def decode_planes(data: bytes, limits: Limits | None = None, *, missing: Missing
     """
     reader = Reader(data)
     front = _read(reader, limits or Limits())
-    if missing is not None and missing.shape != front.shape:
-        raise CodecError(f"the planes are {front.shape}, what is missing is {missing.shape}: parts of different files")
+    if missing is not None:
+        missing = np.moveaxis(missing, front.turn or 0, 0)
+        if missing.shape != front.shape:
+            raise CodecError(f"the planes are {front.shape}, what is missing {missing.shape}: parts of different files")
     values = _decode(reader, front, missing) if front.reach else np.zeros(front.shape, np.int64)
     values = np.array(front.levels)[values] if front.levels else (values + front.low) << front.spare
     if front.spare:
@@ -87,7 +120,8 @@ def decode_planes(data: bytes, limits: Limits | None = None, *, missing: Missing
         values[kept] |= _joined(reader.data[reader.place :], front.spare, int(kept.sum()))
     elif reader.place != len(data):
         raise CodecError("the coded planes are damaged: there are bytes behind their end")
-    return values if missing is None else np.where(missing, 0, values)
+    values = values if missing is None else np.where(missing, 0, values)
+    return np.moveaxis(values, 0, front.turn) if front.turn else values
 
 
 def _whole(whole: NDArray[np.generic], missing: Missing) -> Ints:
@@ -115,7 +149,8 @@ def _front(known: Ints, axis: Axis, shape: tuple[int, ...]) -> Front:
 
 
 def _write(front: Front) -> bytes:
-    head = [FIRST, int(front.axis), *front.shape, *_signed(front.levels[0] if front.levels else front.low)]
+    way = [FIRST, int(front.axis)] if front.turn is None else [SERIES, front.turn]
+    head = [*way, *front.shape, *_signed(front.levels[0] if front.levels else front.low)]
     head += [len(front.levels), *(np.diff(front.levels).tolist() if front.levels else [front.reach, front.spare])]
     return b"".join(map(varint, head))
 
@@ -126,17 +161,9 @@ def _signed(value: int) -> tuple[int, int]:
 
 
 def _read(reader: Reader, limits: Limits) -> Front:
-    if reader.number() != FIRST:
-        raise CodecError("the coded planes have a later version: update framefill")
-    axis, depth, height, width = (reader.number() for _ in range(4))
-    if axis not in list(Axis) or min(depth, height, width) < 1:
-        raise CodecError("the coded planes are damaged: their sides or their axis have no meaning")
-    samples = depth * height * width
-    if height * width > limits.pixels or depth > limits.pictures or samples > min(limits.samples, 4 * limits.pixels):
-        raise CodecError(f"planes of {depth} x {height} x {width} are over the limits; raise Limits to read them")
+    way, shape = _read_shape(reader, limits)
     code = reader.number() | reader.number() << 32
     low, count = -(code + 1) // 2 if code & 1 else code // 2, reader.number()
-    shape = (depth, height, width)
     if not count:
         reach, spare = reader.number(), reader.number()
         if (
@@ -145,13 +172,32 @@ def _read(reader: Reader, limits: Limits) -> Front:
             or not -(1 << 63) <= low << spare <= ((low + reach + 1) << spare) - 1 < 1 << 63
         ):
             raise CodecError("the coded planes are damaged: they reach beyond 64 bits")
-        return Front(Axis(axis), shape, low, reach, spare)
+        return Front(shape=shape, low=low, reach=reach, spare=spare, **way)
     if count > DISTINCT:
         raise CodecError(f"the coded planes are damaged: a list of {count} values")
     levels = tuple(accumulate([low, *(reader.number() for _ in range(count - 1))]))
     if not -(1 << 63) <= levels[0] <= levels[-1] < 1 << 63:
         raise CodecError("the coded planes are damaged: they reach beyond 64 bits")
-    return Front(Axis(axis), shape, 0, count - 1, 0, levels)
+    return Front(shape=shape, low=0, reach=count - 1, spare=0, levels=levels, **way)
+
+
+def _read_shape(reader: Reader, limits: Limits) -> tuple[dict[str, Any], tuple[int, int, int]]:
+    """Axis and turn, and the sides of the stack as it is coded."""
+    version = reader.number()
+    if version not in (FIRST, SERIES):
+        raise CodecError("the coded planes have a later version: update framefill")
+    way, *shape = (reader.number() for _ in range(4))
+    if way > (max(Axis) if version == FIRST else 2) or min(shape) < 1 or (version == SERIES and shape[0] >= LONGEST):
+        raise CodecError("the coded planes are damaged: their sides or their axis have no meaning")
+    back = [*shape]
+    if version == SERIES:
+        back.insert(way, back.pop(0))
+    depth, height, width = back
+    samples = depth * height * width
+    if height * width > limits.pixels or depth > limits.pictures or samples > min(limits.samples, 4 * limits.pixels):
+        raise CodecError(f"planes of {depth} x {height} x {width} are over the limits; raise Limits to read them")
+    found = {"axis": Axis(way), "turn": None} if version == FIRST else {"axis": Axis.TIMES, "turn": way}
+    return found, (shape[0], shape[1], shape[2])
 
 
 class _Send(Visitor):
@@ -235,7 +281,7 @@ class _Receive(Visitor):
 
 
 def _encode(values: Ints, front: Front, missing: Missing) -> bytes:
-    batches = front.axis.batches(len(values))
+    batches = front.batches
     held = fit(values, batches, front.reach, missing)
     sender = _Send(values, missing, held, front)
     wanted = keys(front.shape, batches)
@@ -250,7 +296,7 @@ def _decode(reader: Reader, front: Front, missing: Missing) -> Ints:
     bits = reader.number()
     low = np.frombuffer(reader.take((bits + 7) // 8), np.uint8)
     receiver = _Receive(message, np.unpackbits(low, count=bits, bitorder="little"), missing, front)
-    batches = front.axis.batches(front.shape[0])
+    batches = front.batches
     wanted = keys(front.shape, batches)
     sizes = [(order.features(own, seen), order.sizes(seen)) for own, seen in wanted.values()]
     held = laws.read(sizes, receiver.coder)

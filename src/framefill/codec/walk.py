@@ -31,8 +31,11 @@ class Visitor(ABC):
 def walk(shape: tuple[int, int, int], batches: list[Batch], visitor: Visitor, dtype: np.dtype) -> NDArray[np.floating]:
     """The values (N, H, W) that a visitor gave, whole numbers in floats."""
     values, errors = np.zeros(shape, dtype), np.zeros(shape, dtype)
+    known = Mean(shape)
     for batch in batches:
         seen = [(values[slices], errors[slices]) for slices in batch.seen]
+        if batch.mean:
+            seen.append(known.slices(len(batch.slices), dtype))
         here = np.zeros((len(batch.slices), *shape[1:]), dtype)
         missed = np.zeros_like(here)
         base = order.seeds(seen[0][0] if seen else here)
@@ -44,7 +47,28 @@ def walk(shape: tuple[int, int, int], batches: list[Batch], visitor: Visitor, dt
             place[...] = found.reshape(place.shape)
             order.sites(missed, own)[...] = np.abs(16 * found - means).reshape(place.shape)
         values[batch.slices], errors[batch.slices] = here, missed
+        known.add(here, missed)
     return values
+
+
+class Mean:
+    """The mean of the known slices and of their errors, rounded to whole numbers; sums are exact in int64."""
+
+    def __init__(self, shape: tuple[int, int, int]):
+        self.count = 0
+        self.values, self.errors = np.zeros(shape[1:], np.int64), np.zeros(shape[1:], np.int64)
+
+    def add(self, values: Floats, errors: Floats) -> None:
+        """Slices (B, H, W) that are now known."""
+        self.count += len(values)
+        self.values += values.astype(np.int64).sum(0)
+        self.errors += errors.astype(np.int64).sum(0)
+
+    def slices(self, count: int, dtype: np.dtype) -> tuple[Floats, Floats]:
+        """Values and errors as they are seen by `count` slices, (count, H, W)."""
+        made = ((2 * total + self.count) // (2 * self.count) for total in (self.values, self.errors))
+        values, errors = (np.broadcast_to(mean.astype(dtype), (count, *mean.shape)) for mean in made)
+        return values, errors
 
 
 def keys(shape: tuple[int, int, int], batches: list[Batch]) -> dict[Key, tuple[Pass, int]]:
@@ -52,5 +76,5 @@ def keys(shape: tuple[int, int, int], batches: list[Batch]) -> dict[Key, tuple[P
     found: dict[Key, tuple[Pass, int]] = {}
     for batch in batches:
         for own in order.passes(*shape[1:]):
-            found.setdefault((batch.kind, own.kind), (own, len(batch.seen)))
+            found.setdefault((batch.kind, own.kind), (own, batch.sees))
     return found
