@@ -287,6 +287,10 @@ def test_the_command_line_takes_the_run_to_begin_from(call, tmp_path):
     coder = tmp_path / "coder.safetensors"
     framefill.save(CODER.product(CODER.model(), card=Card("autoencoder", "tiny", to_fields(CODER))), coder)
     words = ("train", "latent-interpolation", tmp_path, "-o", tmp_path / "run", "--dry-run")
+    code, _, err = call(*words)
+    assert code == 2
+    assert "name its folder with --from" in err  # before the folder, which holds no clips, is looked at
+    assert not (tmp_path / "run").exists()
     code, text, _ = call(*words, "--from", coder)
     assert code == 0
     assert json.loads(text)["parameters"] == recipes.parameters(SMALL.after(to_fields(CODER)))

@@ -22,7 +22,7 @@ from framefill.latents.vqgan import VQGAN
 from framefill.nets.patches import PatchDiscriminator
 from framefill.recipes.autoencoder import PRESETS, TINY, Autoencoder
 from framefill.recipes.recipe import from_fields, override, to_fields
-from framefill.training import Trainer, train
+from framefill.training import Trainer, jumping, train
 
 SMALL = replace(TINY, height=16, width=16, codes=16, features=8, multipliers=(1, 2), attention=(False, True), groups=4,
                 perceptual=0.0, adversary_start=3, judge_features=4, judge_layers=1, batch_size=4, warmup=2, steps=7,
@@ -42,6 +42,29 @@ def card(recipe: Autoencoder) -> Card:
 
 def final(out) -> dict[str, torch.Tensor]:
     return checkpoint.read(sorted((out / "checkpoints").glob("*.safetensors"))[-1])[0]
+
+
+def test_codes_that_are_moved_are_not_averaged():
+    recipe = replace(SMALL, patience=1, learning_rate=0.0)  # so that whatever changes in the codebook was moved
+    trainer = Trainer(recipe, card(recipe), device="cpu")
+    places = []
+    for step in range(6):
+        trainer.update(torch.rand(4, 3, 16, 16) * 2 - 1, 7, 1)
+        places.append(trainer.named["autoencoder.quantiser.codebook"].detach().clone())
+        assert torch.equal(trainer.average["autoencoder.quantiser.codebook"], places[-1]), step
+        assert torch.equal(trainer.average["autoencoder.quantiser.idle"], trainer.named["autoencoder.quantiser.idle"])
+    assert not torch.equal(places[-1], places[-2])
+
+
+def test_all_else_is_averaged():
+    recipe = replace(SMALL, learning_rate=1e-2, warmup=0)
+    trainer = Trainer(recipe, card(recipe), device="cpu")
+    assert jumping(trainer.model) == ["autoencoder.quantiser.codebook", "autoencoder.quantiser.idle"]
+    assert jumping(trainer.model.autoencoder.quantiser) == ["codebook", "idle"]
+    assert jumping(replace(SMALL, codes=0).model()) == []
+    trainer.update(torch.rand(4, 3, 16, 16) * 2 - 1, 7, 1)
+    head = "autoencoder.decoder.head.weight"
+    assert not torch.equal(trainer.average[head], trainer.named[head])
 
 
 @pytest.mark.parametrize("codes", [16, 0])

@@ -57,7 +57,7 @@ class Between:
         _check_channels(source, target)
         self.chosen(source)
         bits = options.bits or _bits(source.info.bits, target.suffix, options.codec)
-        carry = source.path if film and options.source_rate is None and source.path.is_file() else None
+        carry = source.film if film and options.source_rate is None else None
         clock = source.clock(keep_start=carry is not None).closed()
         timeline = _timeline(options, clock)
         _check_list(options.save_cuts, overwrite=options.overwrite)

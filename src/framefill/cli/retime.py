@@ -57,7 +57,7 @@ class Retimed:
         clock = source.clock()
         fps = rate(self.options.fps) or clock.fps * (self.options.times or 2)
         even = clock.even and self.options.source_rate is None
-        carry = source.path if even and is_film(target.suffix) and source.path.is_file() else None
+        carry = source.film if even and is_film(target.suffix) else None
         return _Ready(self, source, target, Plan(fps, codec=self.options.codec or "", carry=carry), clock)
 
 

@@ -112,11 +112,7 @@ class Autoencoder(nn.Module, ABC):
 
     def decode(self, z: Tensor) -> Tensor:
         """The pictures of standardised latents z (B, latent_channels, h, w) of any size, not clipped."""
-        if z.ndim != 4 or z.shape[1] != self.layout.latent_channels:
-            raise BadInput(
-                f"latents have shape {tuple(z.shape)}; this autoencoder takes (B, {self.layout.latent_channels}, h, w)"
-            )
-        return self._picture(z * self.std + self.mean)
+        return self._picture(self._unscaled(z))
 
     def loss(self, x: Tensor, rng: Rng, distance: Distance) -> Tensor:
         """`distance` of the reconstruction plus the latents' penalty, per picture (B,)."""
@@ -159,6 +155,13 @@ class Autoencoder(nn.Module, ABC):
     def _follow(self, z: Tensor) -> None:
         """Lets the running statistics see a batch of latents that are not standardised."""
         follow(self.moments, torch.stack([z.mean((0, 2, 3)), z.square().mean((0, 2, 3))]))
+
+    def _unscaled(self, z: Tensor) -> Tensor:
+        if z.ndim != 4 or z.shape[1] != self.layout.latent_channels:
+            raise BadInput(
+                f"latents have shape {tuple(z.shape)}; this autoencoder takes (B, {self.layout.latent_channels}, h, w)"
+            )
+        return z * self.std + self.mean
 
     def _code(self, x: Tensor) -> Tensor:
         z: Tensor = self.to_latent(self.encoder(x))

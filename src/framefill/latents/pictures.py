@@ -23,7 +23,9 @@ Pictures = NDArray[np.uint8]
 class PictureCoder:
     """A trained autoencoder: `model` is one, or one with its adversary. Any size goes, tile by tile where it is large.
 
-    `tile`, `halo` and `fade` as in `Tiled`; pictures are taken `batch` at a time.
+    `tile`, `halo` and `fade` as in `Tiled`; pictures are taken `batch` at a time. Words of a codebook are chosen for a
+    whole picture, as in `VQGAN.true_words`; where the picture is known, once more after each of `rounds` of decoding
+    them, with the colours moved against the tint that came back.
     """
 
     model: nn.Module
@@ -33,6 +35,7 @@ class PictureCoder:
     halo: int = 4
     fade: int = 8
     batch: int = 8
+    rounds: int = 2
 
     @property
     def autoencoder(self) -> Autoencoder:
@@ -47,21 +50,43 @@ class PictureCoder:
 
     def decode(self, latents: Tensor, size: tuple[int, int] | None = None) -> Pictures:
         """Pictures of `size` (H, W) from standardised latents (N, C, h, w), rounded; BadInput for a wrong size."""
-        return np.concatenate([self._decoded(z.to(self.device), size) for z in latents.split(self.batch)])
+        vqgan = self._vqgan
+        parts = (z.to(self.device) for z in latents.split(self.batch))
+        codes = (vqgan.latents(vqgan.true_words(z)) for z in parts) if vqgan else parts
+        return np.concatenate([self._painted(z, size) for z in codes])
 
     def reconstruct(self, pictures: Pictures) -> Pictures:
         """What is left of pictures after the way there and back."""
-        return np.concatenate([self._decoded(z, pictures.shape[1:3]) for z in self._encoded(pictures)])
+        vqgan = self._vqgan
+        codes = map(vqgan.latents, self._written(vqgan, pictures)) if vqgan else self._encoded(pictures)
+        return np.concatenate([self._painted(z, pictures.shape[1:3]) for z in codes])
 
     def words(self, pictures: Pictures) -> NDArray[np.int64]:
         """The words (N, h, w) that pictures are written with; BadInput where the model has no codebook."""
-        autoencoder = self.autoencoder
-        if not isinstance(autoencoder, VQGAN):
+        vqgan = self._vqgan
+        if vqgan is None:
             raise BadInput("this autoencoder has no codebook, so no words; take one that was trained with codes=...")
-        return np.concatenate([autoencoder.indices(z).cpu().numpy() for z in self._encoded(pictures)])
+        return np.concatenate([words.cpu().numpy() for words in self._written(vqgan, pictures)])
+
+    @property
+    def _vqgan(self) -> VQGAN | None:
+        return self.autoencoder if isinstance(self.autoencoder, VQGAN) else None
 
     def _tiled(self) -> Tiled:
         return Tiled(self.autoencoder, self.tile, self.halo, self.fade)
+
+    def _written(self, vqgan: VQGAN, pictures: Pictures) -> Iterator[Tensor]:
+        """The words (b, h, w) of each batch of pictures."""
+        layout, starts = vqgan.layout, range(0, len(pictures), self.batch)
+        for start, z in zip(starts, self._encoded(pictures), strict=True):
+            part = pictures[start : start + self.batch]
+            words, moved = vqgan.true_words(z), torch.zeros_like(z)
+            for _ in range(self.rounds if layout.straight else 0):
+                back = self._painted(vqgan.latents(words), part.shape[1:3])
+                tint = torch.from_numpy(back.mean((1, 2)) - part.mean((1, 2))).to(z)[:, :, None, None] / 127.5
+                moved[:, : layout.channels] -= tint / vqgan.std[: layout.channels]
+                words = vqgan.true_words(z + moved)
+            yield words
 
     def _encoded(self, pictures: Pictures) -> Iterator[Tensor]:
         channels = self.autoencoder.layout.channels
@@ -74,8 +99,8 @@ class PictureCoder:
             with torch.inference_mode():
                 yield self._tiled().encode(levels.float() / 127.5 - 1)
 
-    def _decoded(self, z: Tensor, size: tuple[int, int] | None) -> Pictures:
+    def _painted(self, z: Tensor, size: tuple[int, int] | None) -> Pictures:
+        """The pictures of latents as they are, rounded."""
         with torch.inference_mode():
             x = self._tiled().decode(z, size)
-        levels = ((x.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-        return levels.movedim(1, -1).cpu().numpy()
+        return ((x.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).movedim(1, -1).cpu().numpy()

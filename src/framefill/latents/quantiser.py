@@ -116,8 +116,10 @@ class Quantiser(Counted):
 
     A code that no vector has chosen for `patience` training steps is dead: it is moved onto a vector of the present
     batch, drawn at random. All codes of a new codebook are dead, so the first batches fill it with vectors that occur.
-    With patience 0 none is ever moved.
+    With patience 0 none is ever moved. `jumping` names what training must not average, since codes are moved.
     """
+
+    jumping = ("codebook", "idle")
 
     def __init__(self, codes: int, width: int, *, commitment: float = 0.25, patience: int = 100):
         super().__init__()

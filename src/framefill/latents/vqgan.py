@@ -13,6 +13,7 @@ from torch import Tensor
 from framefill.arrays import Rng
 from framefill.errors import BadInput
 from framefill.latents.autoencoder import Autoencoder, Layout
+from framefill.latents.handing import handed_on
 from framefill.latents.quantiser import Quantiser
 
 
@@ -36,7 +37,16 @@ class VQGAN(Autoencoder):
 
     def indices(self, z: Tensor) -> Tensor:
         """The words (B, h, w), int64 in 0..codes-1, of standardised latents z."""
-        return self.quantiser.indices(z * self.std + self.mean)
+        return self.quantiser.indices(self._unscaled(z))
+
+    def true_words(self, z: Tensor) -> Tensor:
+        """As `indices`, but true in mean colour: what a word takes from colours that go straight, its neighbours get.
+
+        Without `straight` these are `indices`.
+        """
+        if not self.layout.straight:
+            return self.indices(z)
+        return handed_on(self._unscaled(z), self.quantiser.codebook, channels=self.layout.channels)
 
     def latents(self, indices: Tensor) -> Tensor:
         """The standardised latents (B, C, h, w) of words (B, h, w); BadInput for words that are not in the codebook."""

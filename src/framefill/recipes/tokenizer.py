@@ -167,18 +167,17 @@ TINY = replace(
 )  # fmt: skip
 DIGITS = replace(TINY, channels=1, codes=64)
 FACES = partial(replace, channels=1, height=56, width=48)  # half of the 112x92 of ORL, which has 400
-_SCORE = "reconstruction PSNR {}"
+_CIFAR, _CELEBA = "CIFAR-10, train/CLASS/*.png and test", "CelebA at 64x64, train/*.jpg and test"
+_SCORE = "reconstruction PSNR {}, FID {}"
 
-# name -> (recipe, data, the paper's score: table 6, and the FID of table 2 with its reconstructions)
+# name -> (recipe, data, the paper's scores of pictures there and back: tables 6 and 2)
 PRESETS: dict[str, tuple[Tokenizer, str, str | None]] = {
-    "cifar10-1": (VQVAE, "CIFAR-10, train/CLASS/*.png and test", _SCORE.format("17.20")),
-    "cifar10-8": (PAPER, "CIFAR-10, train/CLASS/*.png and test", _SCORE.format("21.86")),
-    "cifar10-18": (replace(PAPER, pseudo="blur-18"), "CIFAR-10, train/CLASS/*.png and test", _SCORE.format("25.89")),
-    "celeba-1": (CELEBA(VQVAE), "CelebA at 64x64, train/*.jpg and test", _SCORE.format("20.52")),
-    "celeba-8": (CELEBA(PAPER), "CelebA at 64x64, train/*.jpg and test", _SCORE.format("24.66")),
-    "celeba-18": (
-        replace(CELEBA(PAPER), pseudo="blur-18"), "CelebA at 64x64, train/*.jpg and test", _SCORE.format("29.68"),
-    ),
+    "cifar10-1": (VQVAE, _CIFAR, _SCORE.format("17.20", "84.25")),
+    "cifar10-8": (PAPER, _CIFAR, _SCORE.format("21.86", "13.81")),
+    "cifar10-18": (replace(PAPER, pseudo="blur-18"), _CIFAR, _SCORE.format("25.89", "11.26")),
+    "celeba-1": (CELEBA(VQVAE), _CELEBA, _SCORE.format("20.52", "24.62")),
+    "celeba-8": (CELEBA(PAPER), _CELEBA, _SCORE.format("24.66", "5.72")),
+    "celeba-18": (replace(CELEBA(PAPER), pseudo="blur-18"), _CELEBA, _SCORE.format("29.68", "2.27")),
     "tiny": (TINY, "any pictures, at 32x32", None),
     "tiny-1": (replace(TINY, pseudo="still", temporal=0, spatial=3), "any pictures, at 32x32", None),
     "tiny-digits": (DIGITS, "digits", None),

@@ -12,6 +12,7 @@ from framefill.arrays import Rng
 from framefill.errors import BadInput
 from framefill.latents.priors.choice import PLAIN, Choice
 from framefill.latents.priors.masked import STEPS, Masked
+from framefill.latents.priors.orders import Order
 from framefill.latents.priors.prior import TokenPrior
 from framefill.latents.tokenizer import Tokenizer
 from framefill.nets.tokens import Grid
@@ -44,12 +45,20 @@ class Spoken(nn.Module):
         choice: Choice = PLAIN,
         guidance: float = 1.0,
         steps: int = STEPS,
+        order: Order | None = None,
         start: Tensor | None = None,
     ) -> Tensor:
-        """Tokens (B, *grid), as `TokenPrior.sample` says; a masked prior takes `steps` steps."""
+        """Tokens (B, *grid), as `TokenPrior.sample` says; a masked prior takes `steps` steps and keeps by `order`.
+
+        BadInput for an order of a prior that is not masked.
+        """
         prior = self.prior
         if isinstance(prior, Masked):
-            drawing = prior.sample(grid, labels, rng, choice=choice, guidance=guidance, steps=steps, start=start)
+            drawing = prior.sample(
+                grid, labels, rng, choice=choice, guidance=guidance, steps=steps, order=order, start=start
+            )
+        elif order is not None:
+            raise BadInput("an autoregressive prior draws token after token, in no other order; leave the order away")
         else:
             drawing = prior.sample(grid, labels, rng, choice=choice, guidance=guidance, start=start)
         return deque(drawing, maxlen=1).pop()
