@@ -77,7 +77,7 @@ def test_a_character_from_a_rig_is_written_as_that_rig(rig, tmp_path):
         (edit("nodes", 25, "scale", value=[1, 2, 1]), "stretches them"),
         (edit("nodes", 25, "scale", value=[-1, 1, 1]), "mirrors them"),
         (edit("nodes", 25, "scale", value=[0, 0, 0]), "stretches them"),
-        (edit("nodes", 0, "children", value=[1, 2, 3, 25]), "own ancestor"),
+        (edit("nodes", 0, "children", value=[1, 2, 3, 25]), "cyclic: node 25 is its own ancestor"),
         (edit("buffers", 0, "uri", value="elsewhere.bin"), "first buffer is not in the file"),
     ],
 )

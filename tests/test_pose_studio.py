@@ -146,7 +146,7 @@ def test_another_body_meets_the_same_handles_and_undo_takes_it_off(session):
 
 def test_alternatives_meet_the_handles_and_differ(session):
     reach(session)
-    poses = session.alternatives(2)
+    poses = session.other_poses(2)()
     ends = [kinematics.forward(session.character.rig.skeleton, *pose)[0] for pose in poses]
     wrist = session.character.rig.skeleton.index("left_wrist")
     assert all((end[wrist] - torch.tensor(FORWARD)).norm() < 2e-3 for end in ends)
@@ -170,9 +170,11 @@ def test_the_next_handle_is_where_least_is_known(session):
 def test_recovered_handles_tell_the_pose(session):
     reach(session)
     seen = session.world()[0]
-    errors = session.recover(most=2, enough=0)
-    assert len(session.state.grips) == 2
-    assert errors[1] <= errors[0]
+    told = session.telling_handles(most=2, enough=0)()
+    session.hold(told)
+    assert [grip.joint for grip in session.state.grips] == [handle.joint for handle in told.handles]
+    assert len(told.errors) == 2
+    assert told.errors[1] <= told.errors[0]
     torch.testing.assert_close(session.world()[0], seen)
 
 
@@ -210,8 +212,8 @@ def test_a_line_of_sight_is_met_at_the_depth_of_the_joint(session):
     [lambda s: s.add("left_wirst"), lambda s: s.add("head", "twist"), lambda s: s.move("head:position", (0, 0, 0)),
      lambda s: s.move("left_wrist:position", (0, np.nan, 0)), lambda s: s.tolerate("left_wrist:position", -1),
      lambda s: s.wear([9], "male"), lambda s: s.wear([], "other"), lambda s: s.wear([0] * 11, "male"),
-     lambda s: s.key(-1), lambda s: s.key(float("nan")), lambda s: s.unkey(0), lambda s: s.recover(most=0),
-     lambda s: s.sight("head", (0, 0, 0), (0, 0, 0)), lambda s: s.alternatives(0)],
+     lambda s: s.key(-1), lambda s: s.key(float("nan")), lambda s: s.unkey(0), lambda s: s.telling_handles(most=0)(),
+     lambda s: s.sight("head", (0, 0, 0), (0, 0, 0)), lambda s: s.other_poses(0)()],
 )  # fmt: skip
 def test_what_cannot_be_done_changes_nothing(session, command):
     reach(session)
@@ -223,7 +225,7 @@ def test_what_cannot_be_done_changes_nothing(session, command):
 
 
 def test_commands_that_need_handles_say_so(session):
-    for command in (session.alternatives, session.uncertainty, session.next_handle):
+    for command in (session.other_poses, session.uncertainty, session.next_handle):
         with pytest.raises(BadInput, match="no handle yet"):
             command()
 

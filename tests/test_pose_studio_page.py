@@ -6,6 +6,8 @@ import json
 import socket
 import subprocess
 import sys
+import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,12 +16,13 @@ import torch
 from PIL import Image
 
 from framefill.errors import BadInput, MediaError, NotInstalled
-from framefill.pose import characters
+from framefill.pose import characters, tween
 
 pytest.importorskip("viser", reason="viser is not installed")
 import chromium
 from framefill.pose.extra import page_library
 from framefill.pose.studio import drawn
+from framefill.pose.studio.player import Show
 from framefill.pose.studio.scene import STILL
 from framefill.pose.studio.server import Studio, picture
 
@@ -136,7 +139,7 @@ def test_a_picture_is_laid_behind_and_taken_away(studio):
 
 
 def test_what_goes_wrong_is_told_and_the_studio_goes_on(studio, capsys):
-    studio.do(studio._play)
+    studio.do(studio.files._play)
     studio.do(lambda: studio.session.move("tail:position", (0, 0, 0)))
     studio.do(lambda: 1 / 0)
     assert studio.desk.drain()
@@ -147,15 +150,112 @@ def test_what_goes_wrong_is_told_and_the_studio_goes_on(studio, capsys):
     assert hold(studio).joint == "left_wrist"
 
 
-def test_keys_are_played(studio):
-    studio.do(lambda: studio.session.key(0))
+def keyed(studio, seconds):
+    """A hand that goes up between two keys; where it is in both."""
+    studio.do(lambda: studio.session.become(replace(studio.session.state, grips=(), keys=())))
     grip = hold(studio)
-    studio.do(lambda: studio.session.move(grip.key, (0.4, 1.2, 0.3)))
-    studio.do(lambda: studio.session.key(0.2))
-    studio.do(studio._play)
+    studio.do(lambda: studio.session.move(grip.key, (0.45, 1.1, 0.3)))
+    studio.do(lambda: studio.session.key(0))
+    studio.do(lambda: studio.session.move(grip.key, (0.45, 1.5, 0.3)))
+    studio.do(lambda: studio.session.key(seconds))
     assert studio.desk.drain()
-    assert "0, 0.2" in studio.files._keys.content
+    return grip
+
+
+def playing(studio, monkeypatch):
+    """Begins to play; the wrist's heights in the frames that were drawn, as they come."""
+    heights, plain = [], studio.scene.pose
+    wrist = studio.session.character.rig.skeleton.index("left_wrist")
+
+    def pose(places, turns):
+        heights.append(places[wrist, 1])
+        plain(places, turns)
+
+    monkeypatch.setattr(studio.scene, "pose", pose)
+    studio.do(studio.files._play)
+    chromium.Page._until(lambda: len(heights) > 3, 30)
+    return heights
+
+
+def over(studio):
+    """Nothing is played, no clock asks for more, and the page shows the session and how to play."""
+    chromium.Page._until(lambda: not studio.player.playing, 30)
+    assert studio.desk.drain()
+    assert studio.files._button.label == "Play"
+    chromium.Page._until(lambda: not any(thread.name == "play" for thread in threading.enumerate()), 10)
+    wrist = studio.session.character.rig.skeleton.index("left_wrist")
+    np.testing.assert_allclose(bone(studio, "left_wrist").position, studio.session.world()[0][wrist], atol=1e-3)
+
+
+def test_keys_are_played_to_their_end(studio, monkeypatch):
+    keyed(studio, 0.5)
+    heights = playing(studio, monkeypatch)
+    over(studio)
+    frames = [height for height in heights[:-1] if height < 1.499]
+    assert frames == sorted(frames)  # forwards
+    assert min(frames) < 1.3
+    assert "0, 0.5" in studio.files._keys.content
     assert studio.told == []
+
+
+def test_while_keys_are_played_the_rest_of_the_page_works(studio, monkeypatch):
+    keyed(studio, 20.0)
+    monkeypatch.setattr(Show, "frame", lambda show: 3)  # it does not end by itself
+    playing(studio, monkeypatch)
+    assert studio.files._button.label == "Stop"
+    studio.panel._pin.value = bool(studio.panel._pin.value)
+    studio.do(lambda: studio.tell("heard"))
+    assert chromium.Page._until(lambda: studio.told == ["heard"], 10)
+    assert studio.player.playing  # a word changes nothing
+    studio.do(studio.files._play)  # the same button
+    over(studio)
+
+
+@pytest.mark.parametrize("change", ["drag", "key", "undo", "leave"])
+def test_playing_ends_when_the_session_changes_or_somebody_leaves(studio, monkeypatch, change):
+    grip = keyed(studio, 20.0)
+    monkeypatch.setattr(Show, "frame", lambda show: 3)  # it does not end by itself
+    playing(studio, monkeypatch)
+    if change == "drag":
+        studio._moved(grip, (0.45, 1.3, 0.3), "update")
+        studio._moved(grip, (0.45, 1.3, 0.3), "end")
+    elif change == "key":
+        studio.do(lambda: studio.session.key(1.0))
+    elif change == "undo":
+        studio.do(studio.session.undo)
+    else:
+        for told in studio.server._client_disconnect_cb:
+            told(None)
+    over(studio)
+    assert studio.told == []
+
+
+def test_keys_that_cannot_be_played_are_told_once(studio, monkeypatch):
+    keyed(studio, 20.0)
+    monkeypatch.setattr("framefill.pose.studio.player.tweened", lambda *_: tween.between([], [0, 1], -1))
+    studio.do(studio.files._play)
+    over(studio)
+    assert len(studio.told) == 1
+    assert "0 keys and 2 times" in studio.told[0]
+
+
+def test_a_clock_that_was_stopped_draws_no_more_and_a_new_one_begins_anew(studio, monkeypatch):
+    keyed(studio, 20.0)
+    monkeypatch.setattr(Show, "frame", lambda show: 3)  # it does not end by itself
+    playing(studio, monkeypatch)
+    first = studio.player._show
+    studio.do(studio.player.start)  # while one is on: another begins in its place
+    assert chromium.Page._until(lambda: studio.player._show not in (first, None), 10)
+    assert first.over.is_set()
+    drawn_by = []
+    monkeypatch.setattr(studio.player, "_draw", lambda *pose: drawn_by.append(pose))
+    studio.desk.put(lambda: studio.player._tick(first))  # one that waited on the desk
+    studio.do(studio.player.stop)
+    over(studio)
+    count = len(drawn_by)
+    studio.player._tick(first)
+    assert len(drawn_by) == count
+    studio.player.close()  # with nothing on: nothing to do
 
 
 def test_pictures_are_read_upright_and_small_and_others_refused(monkeypatch):
@@ -183,6 +283,7 @@ def test_bad_ports_and_a_missing_library_are_one_line(page, monkeypatch):
         page_library()
 
 
+@pytest.mark.slow
 def test_the_verb_refuses_in_one_line_with_code_2(tmp_path):
     broken = tmp_path / "broken.bvh"
     broken.write_text("HIERARCHY")

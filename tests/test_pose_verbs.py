@@ -147,7 +147,7 @@ def test_a_rig_answers_to_roles_and_to_its_own_names(call, rig, tmp_path):
         (["-e", "head=0,1.5,0", "-o", "no/x.bvh"], "there is no folder"),
         (["-e", "head=0,1.5,0", "--shape", "1,b"], "cannot read --shape"),
         (["-e", "head=0,1.5,0", "--shape", "1,1,1,1,1,1,1,1,1,1,1"], "a shape of 11 numbers"),
-        (["-e", "head=0,1.5,0", "-c", "x.fbx"], "a character comes from .bvh"),
+        (["-e", "head=0,1.5,0", "-c", "x.fbx"], "a character is .bvh"),
         (["-e", "head=0,1.5,0", "-c", "x.npz"], "there is no file"),
     ],
 )

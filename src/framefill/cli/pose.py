@@ -22,7 +22,7 @@ class Who:
     """Whose pose it is."""
 
     character: Annotated[Path | None, tyro.conf.arg(aliases=["-c"])] = None
-    """A .bvh or .glb skeleton, or SMPL's .npz; by default framefill's own body."""
+    """A .bvh or .glb skeleton, SMPL's .pkl or .npz, or the word anny; by default framefill's own body."""
     shape: str = ""
     """Up to ten numbers, such as 1,0,-0.5: the body's shape in standard deviations."""
     gender: Literal["neutral", "female", "male"] = "neutral"
@@ -30,8 +30,10 @@ class Who:
 
     def load(self) -> "Character":
         """The character."""
-        from framefill.pose import characters
+        from framefill.pose import anny, characters
 
+        if self.character == Path(anny.NAME) and not anny.is_made(self.gender):
+            print("Anny's body is made from the package's data; once, in some minutes", file=sys.stderr)
         return characters.load(self.character, numbers(self.shape, "--shape"), self.gender)
 
 
@@ -129,6 +131,8 @@ def _several(character: "Character", told: "list[Effector]", samples: int, seed:
 
     from framefill.pose import plausible
 
+    if seed < 0:
+        raise BadInput(f"a seed of {seed}; give 0 or more")
     rng = np.random.default_rng(seed)
     return plausible.several(character.rig.skeleton, told, character.manner, samples, rng)
 

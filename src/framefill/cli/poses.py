@@ -119,7 +119,7 @@ def fit_shape(
     """The shape of framefill's body that has a rig's bones.
 
     Args:
-        rig: A .bvh or .glb, or SMPL's .npz.
+        rig: A .bvh or .glb, or SMPL's .pkl or .npz.
         method: By least squares over all bones, or by the paper's kernel from six lengths of the right side.
         gender: Of which body.
         fixed_size: Keep the scale 1: shape alone has to explain the size.

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from framefill.errors import BadInput
-from framefill.pose import habits
+from framefill.pose import anny, habits
 from framefill.pose.body import Body
 from framefill.pose.effectors import Effector, Place, Turn
 from framefill.pose.files import asf, bvh, glb, smpl
@@ -80,10 +80,14 @@ class Character:
 
 
 def load(path: Path | None, shape: Sequence[float] = (), gender: str = "neutral") -> Character:
-    """framefill's body, or the character in a .bvh, .glb or (SMPL's) .npz file.
+    """framefill's body, the one of the package anny (path "anny"), or the character in a file.
+
+    Files: .bvh, .glb, and SMPL's .pkl or .npz.
 
     Raises BadInput for another kind of file, or a shape for a skeleton that has none; MediaError for a damaged file.
     """
+    if path == Path(anny.NAME):
+        return wearing(anny.body(gender), shape, gender)
     if path is None or path.suffix.lower() in (".npz", ".pkl"):
         return wearing(human(gender) if path is None else smpl.read(path), shape, gender)
     if shape:
@@ -109,6 +113,6 @@ def skeleton_of(path: Path) -> Motion:
     if suffix == ".asf":
         return asf.read_skeleton(path)
     if suffix != ".bvh":
-        raise BadInput(f"{path}: a character comes from .bvh, .glb, .asf, or SMPL's .npz; give one of these")
+        raise BadInput(f"{path}: a character is .bvh, .glb, .asf, SMPL's .pkl or .npz, or the word anny; give one")
     skeleton = bvh.read(path).skeleton
     return Motion(skeleton, torch.eye(3).double().expand(1, len(skeleton), 3, 3), torch.zeros(1, 3).double())

@@ -90,6 +90,8 @@ class Clips:
     def poses(self, split: str, count: int) -> tuple[Tensor, Tensor]:
         """`count` poses, evenly spaced over all frames of a split: rotations (N, 15, 3, 3), root (N, 3)."""
         found = [clip for _, clip in self.motions(split)]
+        if not found:
+            raise BadInput(f"{self.path} has no clip of the {split} split; give DeepMimic's, such as humanoid3d_jump")
         local, root = torch.cat([clip.local for clip in found]), torch.cat([clip.root for clip in found])
         if not 0 < count <= len(root):
             raise BadInput(f"{count} poses of a split of {len(root)}; ask for 1 to {len(root)}")

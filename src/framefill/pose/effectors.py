@@ -11,6 +11,7 @@ from torch import Tensor
 
 from framefill.errors import BadInput
 
+FARTHEST = 1e6  # metres: a place beyond is a slip of the pen, and its square may not be a number
 SLACK = 1e-4  # how far from 1 a rotation's determinant or its rows' products may be
 
 
@@ -29,6 +30,7 @@ class Place:
     def __post_init__(self) -> None:
         _check(self.joint, "position", self.target, (3,), self.tolerance)
         _check(self.joint, "position", self.target, (3,), self.depth)
+        _check_near(self.joint, self.target)
 
     @property
     def slack(self) -> tuple[float, float, float]:
@@ -62,6 +64,7 @@ class Look:
 
     def __post_init__(self) -> None:
         _check(self.joint, "look-at", self.target, (3,), self.tolerance)
+        _check_near(self.joint, self.target)
         if self.axis.shape != (3,) or not torch.isfinite(self.axis).all() or self.axis.norm() < 1e-6:
             raise BadInput(f"the axis that {self.joint!r} looks along must be three finite numbers, not all zero")
 
@@ -75,3 +78,10 @@ def _check(joint: str, kind: str, target: Tensor, shape: tuple[int, ...], tolera
         raise BadInput(f"the {kind} for {joint!r} is {tuple(target.shape)} or not finite; give {shape} finite numbers")
     if not 0 <= tolerance < float("inf"):
         raise BadInput(f"a tolerance of {tolerance} for {joint!r}; give 0 (pinned) or more, in metres or radians")
+
+
+def _check_near(joint: str, target: Tensor) -> None:
+    if target.numel() and target.abs().max() > FARTHEST:
+        raise BadInput(
+            f"a target for {joint!r} {target.abs().max():.1e} metres away; give at most {FARTHEST:.0e} metres"
+        )

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from framefill.errors import BadInput, Failed, MediaError, NotInstalled
 from framefill.pose import keypoints
+from framefill.pose.extra import cache
 
 MEDIAPIPE = Path(__file__).with_name("mediapipe_people.py")
 SECONDS, LARGEST = 300, 2**24  # how long a program may take; bytes of its answer
@@ -85,8 +86,7 @@ def command(program: str = "", python: Path | None = None) -> list[str]:
 
 def environment() -> Path:
     """Where the user's cache has the virtual environment of MediaPipe."""
-    home = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(home) if os.path.isabs(home) else Path.home() / ".cache") / "framefill" / "estimator"
+    return cache() / "estimator"
 
 
 def people(picture: Image.Image, words: Sequence[str], most: int = 8) -> list[Person]:

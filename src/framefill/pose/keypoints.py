@@ -33,7 +33,7 @@ H36M = (
 LAYOUTS: Mapping[str, tuple[str, ...]] = {"coco": COCO, "mediapipe": MEDIAPIPE, "h36m": H36M, "smpl": NAMES}
 TOLERANCE, AROUND, FACING = 0.02, 0.05, 0.2  # metres at joints and around the head; radians where it looks
 BONES = (("hip", "knee"), ("knee", "ankle"), ("shoulder", "elbow"), ("elbow", "wrist"))
-FEWEST = 3
+FEWEST, SMALLEST = 3, 0.01  # points; metres from the first to the last of them along some axis
 
 
 def named(points: Tensor, layout: str) -> dict[str, Tensor]:
@@ -56,7 +56,7 @@ def handles(
 ) -> list[Effector]:
     """The handles of named points; `depth`: metres by which a camera that looks along z may be wrong in z besides.
 
-    Raises BadInput where fewer than three points lie at joints.
+    Raises BadInput where fewer than three points lie at joints, or all of these within a centimetre.
     """
     made: list[Effector] = [
         Place(character.joint(name), point, tolerance, depth)
@@ -65,6 +65,7 @@ def handles(
     ]
     if len(made) < FEWEST:
         raise BadInput(f"{len(made)} of {len(found)} points lie at joints; a pose needs {FEWEST} or more")
+    _check_extent([point for name, point in found.items() if name in character.rig.roles])
     ears = [found[name] for name in ("left_ear", "right_ear") if name in found]
     if "head" in character.rig.roles and len(ears) == 2:
         made.append(Place(character.joint("head"), sum(ears, torch.zeros(3)) / 2, max(AROUND, tolerance), depth))
@@ -72,6 +73,16 @@ def handles(
             forward = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
             made.append(Look(character.joint("head"), found["nose"], forward, FACING))
     return made
+
+
+def _check_extent(points: Sequence[Tensor]) -> None:
+    placed = torch.stack([point.double() for point in points])
+    extent = (placed.amax(0) - placed.amin(0)).max().item()
+    if extent < SMALLEST:
+        raise BadInput(
+            f"{len(points)} keypoints without extent: all lie within {1000 * extent:.3g} mm; give places in metres, "
+            "y up, and null for points that were not found"
+        )
 
 
 def scale(found: Mapping[str, Tensor], character: Character) -> float:

@@ -40,10 +40,12 @@ def recover(
 ) -> Recovered:
     """Up to `most` handles of the pose local (J, 3, 3), root (3,); none more once the error is `enough` mm.
 
-    Raises BadInput for fewer than one handle, or more than the skeleton has joints.
+    Raises BadInput for fewer than one handle, more than the skeleton has joints, or an `enough` below 0.
     """
     if not 1 <= most <= len(skeleton):
         raise BadInput(f"{most} handles of a skeleton of {len(skeleton)} joints; ask for 1 to {len(skeleton)}")
+    if not enough >= 0:
+        raise BadInput(f"an error of {enough} mm is enough; give 0 or more")
     search = _Search(skeleton, kinematics.forward(skeleton, local.double(), root.double()), manner)
     chosen: list[Effector] = []
     errors: list[float] = []

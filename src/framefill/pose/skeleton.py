@@ -100,10 +100,10 @@ def _check_tree(names: Sequence[str], parents: Sequence[int]) -> None:
         raise BadInput(f"several joints are called {', '.join(twice[:3])}; give every joint a name of its own")
     if any(not -1 <= parent < len(names) for parent in parents):
         raise BadInput(f"joint parents {min(parents)} to {max(parents)} among {len(names)} joints; -1 marks the root")
+    _check_acyclic(names, parents)  # first: a cycle often leaves what was below it without a parent, a second root
     roots = [names[i] for i, parent in enumerate(parents) if parent == -1]
     if len(roots) > 1:
         raise BadInput(f"the hierarchy has {len(roots)} roots ({', '.join(roots[:3])}); join them under one")
-    _check_acyclic(names, parents)
 
 
 def _check_acyclic(names: Sequence[str], parents: Sequence[int]) -> None:
@@ -115,7 +115,9 @@ def _check_acyclic(names: Sequence[str], parents: Sequence[int]) -> None:
             way.append(joint)
             joint = parents[joint]
         if joint not in safe:
-            raise BadInput(f"the joint {names[joint]!r} is its own ancestor; a hierarchy is a tree with one root")
+            raise BadInput(
+                f"the hierarchy is cyclic: the joint {names[joint]!r} is its own ancestor; make it a tree with one root"
+            )
         safe.update(way)
 
 

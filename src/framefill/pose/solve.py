@@ -25,7 +25,6 @@ WIDE, SHRINK = 0.1, 0.2  # the tolerance at first, and its factor whenever a sam
 CLOSE, SLOW = 3.0, 0.1  # ready: every handle is within CLOSE tolerances, or the step is smaller than SLOW
 STILL, GAIN = 1e-4, 1e-5  # a step this small is the last; so is one that gains this little where handles are met
 DAMPING = (1e-4, 1e-9, 1e9)  # at first, least, most
-STILL = 1e-4  # a step this small is the last
 BEYOND = 1e-2  # metres and radians: a handle missed by more is worth a warning
 
 

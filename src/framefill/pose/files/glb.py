@@ -288,7 +288,7 @@ def _over(above: dict[int, int], node: int) -> list[int]:
     found: list[int] = []
     while (node := above.get(node, -1)) >= 0:
         if node in found:
-            raise ValueError("nodes that are their own ancestors")
+            raise ValueError(f"the hierarchy is cyclic: node {node} is its own ancestor")
         found.append(node)
     return found
 

@@ -1,7 +1,6 @@
 """The page of a picture: behind the body, to click on where joints are, or seen by an estimator that gives the pose."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from framefill.errors import BadInput, NotInstalled
 from framefill.pose.motion import Motion
 from framefill.pose.studio.ask import Asked
 from framefill.pose.studio.panel import Panel, put_text
-from framefill.pose.studio.questions import pictured
+from framefill.pose.studio.questions import Question
 
 Pixels = NDArray[np.uint8]
 
@@ -73,7 +72,7 @@ class Photo:
         except NotInstalled as error:
             put_text(self._line, str(error))  # it has commands to copy: it stays
             return
-        question = partial(pictured, self._pixels, words, self.session.character)
+        question = Question("pictured", (self._pixels, words, self.session.character))
         self.asked.ask("Looking at the picture", self._line, question, self._seen)
 
     def _seen(self, motion: Motion) -> None:

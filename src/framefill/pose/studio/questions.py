@@ -1,6 +1,7 @@
 """What takes seconds to answer, as plain functions of plain values, so that another process can be asked (`search`)."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from framefill.errors import BadInput
 from framefill.pose import estimator, imaged, plausible
 from framefill.pose.characters import Character
 from framefill.pose.effectors import Effector
@@ -18,8 +20,21 @@ from framefill.pose.motion import Motion
 from framefill.pose.recover import Recovered, recover
 from framefill.pose.skeleton import Skeleton
 
-Question = Callable[[], Any]  # it travels to another process: a partial of a function here, no closure
 Pose = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Question:
+    """One of `ANSWERS` by name, and what it is told."""
+
+    name: str
+    told: tuple[Any, ...]
+
+    def __call__(self) -> Any:
+        """Answers it here. Raises BadInput for a name that is none, and what the answer raises."""
+        if self.name not in ANSWERS:
+            raise BadInput(f"there is no question {self.name[:40]!r}; ask one of {', '.join(ANSWERS)}")
+        return ANSWERS[self.name](*self.told)
 
 
 def several(skeleton: Skeleton, effectors: list[Effector], manner: Manner, count: int, seed: int) -> list[Pose]:
@@ -47,3 +62,6 @@ def size(person: Person) -> float:
         return 0.0
     points = torch.stack(list(person.picture.values()))
     return (points.amax(0) - points.amin(0)).prod().item()
+
+
+ANSWERS: dict[str, Callable[..., Any]] = {"several": several, "telling": telling, "pictured": pictured}

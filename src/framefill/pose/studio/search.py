@@ -1,29 +1,24 @@
 """Questions that take seconds, asked of a process of its own: the desk's thread stays free for drags.
 
 A thread beside it would not do, for Python runs one thread at a time. One question is asked at a time; what is given
-up is ended with its process, at once, whatever it was doing.
+up is ended with its process, at once, whatever it was doing. Both speak lines of text (`answering`).
 """
 
-import contextlib
-import multiprocessing
-import os
-import signal
+import queue
+import subprocess
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from typing import Any
 
-import torch
-
-from framefill.errors import BadInput, Failed, FramefillError
+from framefill.pose.studio import answering
 from framefill.pose.studio.questions import Question
 
-MEEK = 10  # by how much the process gives way to the page's own
+WORDS = (sys.executable, "-P", "-m", answering.__name__)  # -P: nothing is imported from where the user happens to be
 TICK = 1.0  # seconds between two words of progress
 PARTING = 10.0  # seconds that the process has to end
+Process = subprocess.Popen[bytes]
 
 
 class Search:
@@ -32,8 +27,7 @@ class Search:
     def __init__(self, put: Callable[[Callable[[], None]], None]):
         self._put = put
         self._lock = threading.Lock()
-        self._process: Any = None
-        self._link: Connection | None = None
+        self._process: Process | None = None
         self._number = 0  # of the last question; an answer to another one is not wanted any more
         self._waiting = False
 
@@ -43,12 +37,16 @@ class Search:
         return self._waiting
 
     def ask(self, question: Question, then: Callable[[Any], None], progress: Callable[[float], None]) -> None:
-        """`then(answer)` by `put` when it is there; `progress(seconds)` meanwhile. Gives up what was asked before."""
+        """`then(answer)` by `put` when it is there; `progress(seconds)` meanwhile. Gives up what was asked before.
+
+        Raises BadInput for a question that cannot be sent.
+        """
         self.cancel()
+        line = answering.asked(question).encode() + b"\n"
         with self._lock:
             self._number += 1
             self._waiting = True
-            words = (self._number, self._linked(), question, then, progress)
+            words = (self._number, self._running(), line, then, progress)
             threading.Thread(target=self._wait, args=words, name="search", daemon=True).start()
 
     def cancel(self) -> bool:
@@ -61,76 +59,63 @@ class Search:
         return was
 
     def close(self) -> None:
-        """Ends the process and waits for its end."""
+        """Ends the process and waits for its end; one that does not end is killed."""
         self.cancel()
         with self._lock:
             process = self._process
             self._end()
         if process is not None:
-            process.join(PARTING)
+            try:
+                process.wait(PARTING)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
-    def _linked(self) -> Connection:
-        if self._link is None or not self._process.is_alive():
-            context = multiprocessing.get_context("spawn")
-            self._link, theirs = context.Pipe()
-            self._process = context.Process(target=_serve, args=(theirs,), name="framefill search", daemon=True)
-            self._process.start()
-            theirs.close()
-        return self._link
+    def _running(self) -> Process:
+        if self._process is None or self._process.poll() is not None:
+            self._process = subprocess.Popen(WORDS, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        return self._process
 
     def _end(self) -> None:
+        """Ends the process, if there is one, without waiting: whoever reads from it sees its end."""
         if self._process is not None:
             self._process.terminate()
-            self._process = self._link = None
+            self._process = None
 
     def _wait(
         self,
         number: int,
-        link: Connection,
-        question: Question,
+        process: Process,
+        line: bytes,
         then: Callable[[Any], None],
         progress: Callable[[float], None],
     ) -> None:
         begin = time.monotonic()
-        try:
-            link.send(question)  # here, for a process that only begins does not take it yet
-            while not link.poll(TICK):
+        heard: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        threading.Thread(target=lambda: heard.put(_exchanged(process, line)), name="search pipe", daemon=True).start()
+        while True:
+            try:
+                answer = heard.get(timeout=TICK)
+                break
+            except queue.Empty:
                 if number == self._number:
                     progress(time.monotonic() - begin)
-            answer = link.recv()
-        except (EOFError, OSError):
-            answer = Failed("the search ended without an answer; ask again")
         with self._lock:
             if number != self._number:
                 return
             self._waiting = False
-        self._put(lambda: _use(then, answer))
+        self._put(lambda: then(answering.understood(answer)))
 
 
-def _use(then: Callable[[Any], None], answer: Any) -> None:
-    if isinstance(answer, Exception):
-        raise answer
-    then(answer)
-
-
-def _serve(link: Connection) -> None:
-    """The process. Its end from outside is an exit, so that folders are removed and an estimator is stopped."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the studio
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    torch.set_num_threads(1)
-    if hasattr(os, "nice"):
-        os.nice(MEEK)
-    with contextlib.suppress(EOFError, OSError):  # the studio is gone
-        while True:
-            link.send(answer(link.recv()))
-
-
-def answer(question: Question) -> Any:
-    """What is answered, or the error to raise instead."""
+def _exchanged(process: Process, line: bytes) -> bytes:
+    """The answer to a line; empty where the process has ended."""
+    assert process.stdin is not None
+    assert process.stdout is not None
     try:
-        return question()
-    except FramefillError as error:
-        return (BadInput if isinstance(error, BadInput) else Failed)(str(error))
-    except Exception as error:  # as for the desk: the studio goes on
-        traceback.print_exception(error, file=sys.stderr)
-        return Failed(f"this did not work: {type(error).__name__}")
+        process.stdin.write(line)
+        process.stdin.flush()
+        answer = process.stdout.readline()
+    except (OSError, ValueError):
+        answer = b""
+    if not answer:
+        process.wait()  # nothing is left of it in the table of processes
+    return answer

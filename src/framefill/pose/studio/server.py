@@ -5,7 +5,6 @@ import io
 import os
 import socket
 import sys
-import time
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -16,12 +15,12 @@ from framefill.errors import BadInput, FramefillError, one_line
 from framefill.pose.characters import Character
 from framefill.pose.estimator import command, open_picture
 from framefill.pose.extra import page_library
-from framefill.pose.studio import drawn
 from framefill.pose.studio.ask import Ask, Asked
 from framefill.pose.studio.desk import Desk
 from framefill.pose.studio.files import Files
 from framefill.pose.studio.panel import Panel
 from framefill.pose.studio.photo import Photo
+from framefill.pose.studio.player import Player
 from framefill.pose.studio.scene import Scene
 from framefill.pose.studio.search import Search
 from framefill.pose.studio.session import Session
@@ -29,7 +28,6 @@ from framefill.pose.studio.state import Grip, Three
 
 HOST = "127.0.0.1"
 WIDEST_PICTURE = 1600  # pixels that are sent to the page
-LONGEST_SHOW = 60.0  # seconds that Play takes at most
 
 
 class Studio:
@@ -53,9 +51,11 @@ class Studio:
         self.search = Search(self.do)
         self.asked = Asked(self.panel, self.search)
         self.ask = Ask(self.panel, self.asked)
-        self.files = Files(self.panel, self._play)
+        self.player = Player(self.session, self._frame, self.desk.put, self._ended)
+        self.files = Files(self.panel, self.player)
         self.photo = Photo(self.panel, self.asked, picture, self.scene.behind, estimator)
         self.server.scene.on_click()(self._labelled)
+        self.server.on_client_disconnect(lambda _: self.do(self.player.stop))
 
     def do(self, work: Any, name: str | None = None) -> None:
         """Work for the desk; then the page shows what became of it."""
@@ -68,6 +68,7 @@ class Studio:
 
     def close(self) -> None:
         """Ends the page."""
+        self.player.close()
         self.search.close()
         self.desk.close()
         with contextlib.redirect_stdout(io.StringIO()):
@@ -80,12 +81,18 @@ class Studio:
             self._shown()
 
     def _shown(self) -> None:
-        self.asked.check()
-        self.scene.refresh()
+        self._checked()
+        if not self.player.playing:  # else the page shows its frames
+            self.scene.refresh()
         self.panel.refresh()
         self.files.refresh()
         unsure = self.ask.unsure.value and self.session.state.grips
         self.scene.colour(self.session.uncertainty().numpy() if unsure else None)
+
+    def _checked(self) -> None:
+        """What goes on beside the desk ends where the session is not as it was."""
+        self.asked.check()
+        self.player.check()
 
     def _failed(self, error: Exception) -> None:
         if isinstance(error, FramefillError):
@@ -104,7 +111,7 @@ class Studio:
         """The short way: the body, and nothing else of the page."""
         self.scene.still = key
         self.session.move(key, target, gesture=f"drag {key}")
-        self.asked.check()
+        self._checked()
         self.scene.refresh()
 
     def _let_go(self) -> None:
@@ -122,20 +129,15 @@ class Studio:
             joint, slack = self.photo.label.value, float(self.photo.slack.value)
             self.do(lambda: self.panel.choose(self.session.sight(joint, origin, along, slack)))
 
-    def _play(self) -> None:
-        motion = self.session.motion(30.0)
-        if len(motion) < 2:
-            raise BadInput("there is nothing to play; keep two keys at different times first")
-        places, turned = motion.world()
-        turns = drawn.quaternions(turned.numpy())
-        begin = time.monotonic()
-        length = min((len(motion) - 1) * motion.seconds, LONGEST_SHOW)
-        while (now := time.monotonic() - begin) < length:
-            frame = round(now / motion.seconds)
-            with self.server.atomic():
-                self.scene.pose(places[frame].numpy(), turns[frame])
-            self.server.flush()
-            time.sleep(motion.seconds / 2)
+    def _frame(self, places: np.ndarray, turns: np.ndarray) -> None:
+        with self.server.atomic():
+            self.scene.pose(places, turns)
+        self.server.flush()
+
+    def _ended(self) -> None:
+        """The session again, where a motion was played."""
+        self.scene.refresh()
+        self.files.refresh()
 
 
 def picture(content: bytes) -> np.ndarray:

@@ -8,7 +8,6 @@ handles are met to the end. The pose is part of the state: undo brings back the 
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import torch
@@ -24,8 +23,9 @@ from framefill.pose.motion import Motion
 from framefill.pose.recover import Recovered
 from framefill.pose.retarget import Rig
 from framefill.pose.retarget import retarget as put
+from framefill.pose.skeleton import Skeleton
 from framefill.pose.solve import Solution, solve
-from framefill.pose.studio.questions import Pose, Question, several, telling
+from framefill.pose.studio.questions import Question
 from framefill.pose.studio.state import KINDS, Grip, Key, Kind, State, Three
 from framefill.pose.turning import logarithm
 
@@ -150,16 +150,11 @@ class Session:
 
     # What the handles leave open
 
-    def alternatives(self, count: int = 4, seed: int = 0) -> list[Pose]:
-        """Poses (local, root) that meet the same handles, the likeliest first."""
-        poses: list[Pose] = self.other_poses(count, seed)()
-        return poses
-
     def other_poses(self, count: int = 4, seed: int = 0) -> Question:
-        """The question that `alternatives` answers, which takes seconds."""
+        """The question which poses meet the same handles, which takes seconds; `take` takes one of its answers."""
         self._need_handles()
         skeleton, manner = self.character.rig.skeleton, self.character.manner
-        return partial(several, skeleton, self.effectors(self.state), manner, count, seed)
+        return Question("several", (skeleton, self.effectors(self.state), manner, count, seed))
 
     def take(self, local: Tensor, root: Tensor) -> None:
         """Another pose of the same handles."""
@@ -178,16 +173,10 @@ class Session:
         names = self.character.rig.skeleton.names
         return max((known, name) for known, name in zip(spread, names, strict=True) if name not in held)[1]
 
-    def recover(self, most: int = 6, enough: float = 20.0) -> tuple[float, ...]:
-        """Exchanges the handles for the few that tell this pose; mm (mean over joints) after each of them."""
-        told: Recovered = self.telling_handles(most, enough)()
-        self.hold(told)
-        return told.errors
-
     def telling_handles(self, most: int = 6, enough: float = 20.0) -> Question:
         """The question which few handles tell this pose, which takes seconds; `hold` takes its answer."""
         pose = self.state.local, self.state.root
-        return partial(telling, self.character.rig.skeleton, pose, self.character.manner, most, enough)
+        return Question("telling", (self.character.rig.skeleton, pose, self.character.manner, most, enough))
 
     def hold(self, told: Recovered) -> None:
         """Exchanges the handles for those recovered; the pose stays."""
@@ -218,8 +207,7 @@ class Session:
         keys, skeleton = self.state.keys, self.character.rig.skeleton
         if len(keys) < 2:
             return Motion(skeleton, self.state.local[None], self.state.root[None], 1 / rate)
-        local, root = torch.stack([key.local for key in keys]), torch.stack([key.root for key in keys])
-        return tween.between(Motion(skeleton, local, root), [key.seconds for key in keys], rate)
+        return tweened(skeleton, keys, rate)
 
     def show(self, seconds: float) -> None:
         """Goes to a time: the pose of the key there with its handles, or the pose in between without any."""
@@ -333,6 +321,12 @@ def _grip(effector: Effector) -> Grip:
         return Grip(effector.joint, "rotation", _three(logarithm(effector.target.numpy())), effector.tolerance)
     kind: Kind = "position" if isinstance(effector, Place) else "look-at"
     return Grip(effector.joint, kind, _three(effector.target), effector.tolerance)
+
+
+def tweened(skeleton: Skeleton, keys: Sequence[Key], rate: float) -> Motion:
+    """Two keys or more, and what is between them."""
+    local, root = torch.stack([key.local for key in keys]), torch.stack([key.root for key in keys])
+    return tween.between(Motion(skeleton, local, root), [key.seconds for key in keys], rate)
 
 
 def shapes(session: Session) -> int:
