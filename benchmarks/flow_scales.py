@@ -2,11 +2,11 @@
 
 DATA is a folder or .zip of pictures (`shared/data/cifar10_jpeg.zip`, whose pictures are lossy: compare the rows with
 each other, never with published figures). With `--crops` they are cut at their own resolution into squares of `--size`
-pixels, not resized: photographs, under folders train and val. Trains the rows below, each for the time given, on one
-thread, and prints bits per dimension of held-out pictures with the 95 % interval over pictures, the difference from the
-first row on the same pictures, parameters, steps, seconds, and the evaluations of the fields per solve. The next row
-begins when this one is scored. A run that is there is gone on with: the same command after an interruption ends where
-it would have ended.
+pixels, not resized: photographs, under folders train and val. Trains the rows below, each for the processor time given
+(so a busy machine is as fair as an idle one) at a constant learning rate, on one thread, and prints bits per dimension
+of held-out pictures with the 95 % interval over pictures, the difference from the first row on the same pictures,
+parameters, steps, seconds, and the evaluations of the fields per solve. What is found is kept beside the runs: the same
+command after an interruption goes on with the next row. A row that was interrupted itself must begin again: remove it.
 
 All pictures are scored at the tolerance of training, 1e-3; `--checked` of them at 1e-5 too, and "1e-3 off" is the
 largest difference between the two for one picture. A step learns from 4 pictures of 32 x 32, or as many pixels.
@@ -24,6 +24,7 @@ from PIL import Image
 
 import framefill
 from framefill import recipes
+from framefill.atomic import replacing
 from framefill.checkpoint import Card
 from framefill.recipes.mrcnf import TINY
 from framefill.recipes.recipe import to_fields
@@ -44,7 +45,7 @@ ROWS = {
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data")
-    parser.add_argument("--budget", default="20m", help="for each row, such as 90s, 20m or 1h")
+    parser.add_argument("--budget", default="20m", help="of processor time for each row, such as 90s, 20m or 1h")
     parser.add_argument("--crops", action="store_true")
     parser.add_argument("--output", type=Path, default=Path("runs/flow_scales"))
     parser.add_argument("--size", type=int, default=32)
@@ -57,8 +58,8 @@ def main():
         told.data = str(crops(Path(told.data), told.size, told.output / f"crops-{told.size}"))
     rows, first, batch = [], None, max(4 * 32**2 // told.size**2, 1)
     for name, recipe in ROWS.items():
-        recipe = replace(recipe, height=told.size, width=told.size, batch_size=batch, warmup=20)
-        figures, bits = row(recipe, name, told, seconds)
+        recipe = replace(recipe, height=told.size, width=told.size, batch_size=batch, warmup=20, cooldown=0.0)
+        figures, bits = kept(recipe, name, told, seconds)
         first = bits if first is None else first
         rows.append({"row": name, "bits": interval(bits), "less the first": interval(bits - first)} | figures)
         print(json.dumps(rows[-1]), flush=True)
@@ -91,13 +92,36 @@ def table(rows):
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def row(recipe, name, told, seconds):
+def kept(recipe, name, told, seconds):
+    """What `row` found, now or before."""
     place = told.output / f"{told.size}-{name.replace(' ', '-').replace(',', '')}"
+    found = place.with_suffix(f".{told.pictures}.json")
+    if not found.exists():
+        figures, bits = row(recipe, place, told, seconds)
+        with replacing(found) as part:
+            part.write_text(json.dumps([figures, bits.tolist()]))
+    figures, bits = json.loads(found.read_text())
+    return figures, np.array(bits)
+
+
+def row(recipe, place, told, seconds):
+    if (place / "model.safetensors").exists() or (place / "metrics.jsonl").exists():
+        raise SystemExit(f"{place} was interrupted, and how much work it had is not known: remove it to begin again")
     source = recipe.source(told.data, "train")
     card = Card("mrcnf", "tiny", to_fields(recipe), about={"data": told.data})
-    used = time.process_time()
-    list(train(recipe, source, place, card=card, budget=seconds, save_every=500))
-    used = time.process_time() - used
+    began = time.process_time()
+    list(
+        train(
+            recipe,
+            source,
+            place,
+            card=card,
+            steps=10**6,
+            save_every=10**6,
+            stop=lambda: time.process_time() - began > seconds,
+        )
+    )
+    used = time.process_time() - began
     lines = [json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()]
     held = recipe.source(told.data, "test").pictures()
     chosen = held[np.random.default_rng(0).permutation(len(held))[: told.pictures]]

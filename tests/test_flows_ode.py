@@ -154,6 +154,16 @@ def test_stiff_dynamics_stop_after_the_steps_allowed():
     assert str(Status()) == "done"
 
 
+def test_a_step_that_ends_a_hair_before_a_time_asked_for_is_no_stop():
+    # 6 * 0.1 is not 0.6: what is left is the least step there is, and the kink lets the next one grow by little
+    def kinked(t, y):
+        return torch.full_like(y, 1e10 if t > 0.6 else 0.0)
+
+    solution = Solver(first=0.6).solve(kinked, start(), [0.0, 6 * 0.1, 1.0])
+    assert solution.status.done
+    assert solution.path[-1] == pytest.approx(torch.full_like(start(), 4e9), rel=1e-6)
+
+
 def test_the_adjoint_says_why_it_stops():
     class Sudden(nn.Module):
         back = False

@@ -352,6 +352,7 @@ def test_dropout_is_on_in_training_and_off_in_evaluation():
         assert not torch.equal(network.train()(*inputs), network(*inputs))
 
 
+@pytest.mark.slow
 def test_the_network_is_traced_whole():
     network = unet(multipliers=(1, 1), attention=(True, False), dropout=0.3).train()
     traced = torch.compile(network, backend="eager", fullgraph=True)

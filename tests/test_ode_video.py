@@ -26,7 +26,7 @@ from framefill.video.files import Writer, probe, read
 
 pytest.importorskip("torchdiffeq", reason="pip install 'framefill[flows]'")
 SMALL = replace(TINY, height=32, width=32, stages=(2, 2, 4, 4), hidden=8, latent=3, past=4, future=2, batch_size=3,
-                steps=2, warmup=1)  # fmt: skip
+                steps=2, warmup=1, layers=0, method="dopri5")  # fmt: skip
 EVEN = replace(SMALL, timed=False, shown=1.0)
 ONE = replace(EVEN, variational=False)
 RNG = np.random.default_rng(0)
@@ -159,7 +159,8 @@ def test_fields_travel_through_json(name):
     ("words", "said"),
     [(["past=1", "future=0"], "learns 2 or more"), (["sigma=0"], "sigma and frame_time"),
      (["timed=false"], "timed=true"), (["shown=1", "variational=false"], "needs no times"),
-     (["height=60"], "multiples of 16")],
+     (["height=60"], "multiples of 16"), (["moving=64"], "from 1 to latent - 1"), (["layers=-1"], "0 or more"),
+     (["variational=false", "timed=false", "shown=1"], "leave layers away"), (["placing=0"], "positive")],
 )  # fmt: skip
 def test_fields_that_mean_nothing_are_refused(words, said):
     with pytest.raises(BadInput, match=said):

@@ -108,3 +108,14 @@ def test_rates_that_mean_nothing(call, tmp_path):
         code, _, err = call("interpolate", tmp_path / "clip.npy", "-m", model, "--fps", rate, "-o", tmp_path / "x.npy")
         assert code == 2, (rate, err)
         assert "Traceback" not in err
+
+
+def test_an_array_file_becomes_a_film_and_nothing_travels_along(call, tmp_path):
+    np.save(tmp_path / "clip.npy", FRAMES)
+    model = saved(tmp_path / "m.safetensors", lively())
+    code, _, err = run(call, "interpolate", tmp_path / "clip.npy", model, tmp_path / "made.mp4")
+    assert (code, (tmp_path / "made.mp4").is_file()) == (0, True), err
+    code, _, err = call(
+        "interpolate", tmp_path / "clip.npy", "--tier", "fast", "--fps", "50", "-o", tmp_path / "b.mp4", "--json"
+    )
+    assert (code, (tmp_path / "b.mp4").is_file()) == (0, True), err

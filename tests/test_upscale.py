@@ -53,6 +53,18 @@ def test_a_folder_is_made_finer_and_averages_to_itself(model, folder, tmp_path, 
     assert (levels(made[0]) == before).all()
 
 
+def test_one_picture_goes_where_it_is_told(model, folder, tmp_path, call):
+    one, up = folder / "deep" / "0.png", tmp_path / "new" / "up.png"
+    assert call("upscale", one, "-m", model, "-o", up)[:2] == (0, f"{up}\n")
+    assert (averaged(levels(up), 1) == levels(one)).all()
+    for words in ((folder, "-y"), (one, "-y", "-n", 2), (one,)):
+        before = up.read_bytes()
+        code, _, err = call("upscale", *words, "-m", model, "-o", up)
+        assert code == 2
+        assert "holds one answer" in err or "is there already" in err
+        assert up.read_bytes() == before
+
+
 def test_pictures_that_differ_in_their_suffix_only_get_names_of_their_own(model, folder, tmp_path, call):
     Image.fromarray(np.full((4, 4), 9, np.uint8)).save(folder / "deep" / "1.bmp")
     code, out, err = call("upscale", folder, "-m", model, "-o", tmp_path / "out")

@@ -31,7 +31,7 @@ def upscale(
     Args:
         place: A picture, or a folder of them.
         model: A flow: a run of `framefill train mrcnf`, or a model file.
-        output: The folder for the results, PNG files.
+        output: The folder for the results, PNG files; of one picture, and one answer, a name such as up.png.
         times: A power of two, less than two to the number of the flow's scales.
         samples: Different answers for each picture.
         temperature: Below 1 for safer details.
@@ -68,6 +68,10 @@ def upscale(
 
 def _targets(sources: list[Path], place: Path, output: Path, times: int, samples: int) -> list[list[Path]]:
     """The files of each picture; folders are kept, and suffixes of those that differ in nothing else."""
+    if output.suffix.lower() == ".png" and not output.is_dir():
+        if place.is_dir() or samples > 1:
+            raise BadInput(f"{output} holds one answer for one picture; name a folder for more")
+        return [[output]]
     stems = [source.relative_to(place) if source != place else Path(source.name) for source in sources]
     plain = [stem.with_suffix("") for stem in stems]
     named = [stem if plain.count(short) > 1 else short for stem, short in zip(stems, plain, strict=True)]

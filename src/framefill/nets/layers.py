@@ -59,13 +59,14 @@ def linear(inputs: int, outputs: int) -> nn.Linear:
 
 def embed(label: Tensor, size: int) -> Tensor:
     """Sinusoids of numbers (B,) in [0, 1000] as (B, size): sines first, then cosines, frequencies 10000^(-d / (D - 1)).
+    Of an odd size the last one is 0.
 
     Paper: eq. 7.2.9 interleaves them and takes t in [0, 1]; the published program does this (facts, section 1.2).
     """
     half = size // 2
     steps = torch.arange(half, dtype=torch.float32, device=label.device)
     angle = label.float()[:, None] * torch.exp(steps * (-math.log(10000) / (half - 1)))
-    return torch.cat([angle.sin(), angle.cos()], 1)
+    return F.pad(torch.cat([angle.sin(), angle.cos()], 1), (0, size % 2))
 
 
 class NoiseLevel(nn.ModuleList):

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from framefill.errors import BadInput
 from framefill.flows.ode import NeuralODE, Solver
+from framefill.nets.layered import LayerDecoder, LayerEncoder
 
 STAGES = 4
 """Halvings of the frame on the way in."""
@@ -75,12 +76,18 @@ class Up(nn.Module):
 
 
 class Layout(NamedTuple):
-    """Sizes: of a frame (channels, height, width), of the four stages, of hidden layers and of the code."""
+    """Sizes: of a frame (channels, height, width), of the four stages, of hidden layers and of the code.
+
+    With `layers`, ours, a clip is so many pictures that move (`nets.layered`), `moving` numbers of the code say where,
+    and stages are not used.
+    """
 
     size: tuple[int, int, int]
     stages: tuple[int, ...]
     hidden: int
     latent: int
+    layers: int = 0
+    moving: int = 16
 
     def checked(self) -> "Layout":
         """Itself; BadInput where frames cannot be halved four times or stages are not four."""
@@ -90,6 +97,11 @@ class Layout(NamedTuple):
             raise BadInput(f"a latent ODE has {STAGES} stages and positive sizes, got {self}")
         if H % least or W % least or min(H, W) < 2 * least:  # the norms need two pixels a side after the last stage
             raise BadInput(f"height and width must be multiples of {least} from {2 * least} on, got {H} and {W}")
+        if self.layers < 0 or (self.layers and not 0 < self.moving < self.latent):
+            raise BadInput(
+                f"layers are 0 or more, and from 1 to latent - 1 numbers of the code move; got layers {self.layers}, "
+                f"moving {self.moving} and latent {self.latent}"
+            )
         return self
 
     @property
@@ -200,19 +212,18 @@ class LatentODE(nn.Module):
         super().__init__()
         layout.checked()
         self.layout, self.rate = layout, rate
-        self.encoder = RecurrentEncoder(layout, timed=timed) if variational else FrameEncoder(layout)
-        self.motion = NeuralODE(Motion(layout.latent, layout.hidden), solver)
-        self.decoder = Decoder(layout)
-
-    @property
-    def variational(self) -> bool:
-        """Whether codes are drawn from a Gaussian."""
-        return isinstance(self.encoder, RecurrentEncoder)
-
-    @property
-    def timed(self) -> bool:
-        """Whether frames may stand at any times: the encoder is told them, or sees one frame only."""
-        return not isinstance(self.encoder, RecurrentEncoder) or self.encoder.timed
+        self.variational, self.still = variational, layout.latent - layout.moving if layout.layers else 0
+        # Whether frames may stand at any times: the encoder is told them, or sees one frame only.
+        self.timed = timed or not variational
+        self.encoder: nn.Module
+        self.decoder: nn.Module
+        if layout.layers:
+            sizes = (layout.size, layout.layers, layout.hidden, self.still, layout.moving)
+            self.encoder, self.decoder = LayerEncoder(*sizes), LayerDecoder(*sizes)
+        else:
+            self.encoder = RecurrentEncoder(layout, timed=timed) if variational else FrameEncoder(layout)
+            self.decoder = Decoder(layout)
+        self.motion = NeuralODE(Motion(layout.latent - self.still, layout.hidden), solver)
 
     def code(self, frames: Tensor, times: Tensor, shown: Tensor | None = None) -> Code:
         """Of frames (B, T, C, H, W) in [-1, 1] at rising `times` (B, T) in frames; BadInput for another size."""
@@ -222,22 +233,26 @@ class LatentODE(nn.Module):
                 f"{'x'.join(map(str, self.layout.size))} (channels, height, width)"
             )
         shown = torch.ones(times.shape, dtype=torch.bool, device=frames.device) if shown is None else shown
-        return self.encoder(frames, times * self.rate, shown)
+        return Code(*self.encoder(frames, times * self.rate, shown))
 
     def path(self, z: Tensor, times: Sequence[float]) -> Tensor:
         """Codes (B, T, D) at any `times`, in frames from that of z (B, D): before it, after it, in any order."""
         unique = sorted({0.0, *map(float, times)})
         zero = unique.index(0.0)
-        later = self._solved(z, unique[zero:])
-        earlier = self._solved(z, unique[: zero + 1][::-1])
+        still, moving = z[:, : self.still], z[:, self.still :]
+        later = self._solved(moving, unique[zero:])
+        earlier = self._solved(moving, unique[: zero + 1][::-1])
         whole = torch.cat([earlier[1:].flip(0), later])
-        return whole[[unique.index(float(t)) for t in times]].transpose(0, 1)
+        path = whole[[unique.index(float(t)) for t in times]].transpose(0, 1)
+        return torch.cat([still[:, None].expand(-1, path.shape[1], -1), path], 2)
 
     def _solved(self, z: Tensor, times: list[float]) -> Tensor:
         return self.motion(z, [t * self.rate for t in times]) if len(times) > 1 else z[None]
 
     def decode(self, path: Tensor) -> Tensor:
         """Frames (B, T, C, H, W) in [-1, 1] of codes (B, T, D)."""
+        if isinstance(self.decoder, LayerDecoder):
+            return self.decoder(path)
         return self.decoder(path.flatten(0, 1)).unflatten(0, path.shape[:2])
 
 
