@@ -150,9 +150,13 @@ def test_wrong_hierarchies_are_refused():
     for wrong in ({"pseudo": "blur-4"}, {"classes": 10}):
         with pytest.raises(BadInput, match="leave pseudo=still"):
             replace(SMALL, **wrong)
-    for wrong in ({"levels": 0}, {"spread": 0.0}):
-        with pytest.raises(BadInput):
-            replace(SMALL, **wrong).model()
+    for learned in (False, True):
+        with pytest.raises(BadInput, match="at least 1 level, got 0"):
+            replace(SMALL, levels=0, learned=learned)
+    with pytest.raises(BadInput, match="a spread of 0"):
+        replace(SMALL, spread=0.0).model()
+    with pytest.raises(BadInput, match="a hierarchy of 0 levels"):
+        Hierarchy(torch.nn.Identity(), torch.nn.Identity(), 0, spread=0.1)
 
 
 def test_the_two_have_the_same_decoder_and_the_heat_has_no_more_to_learn():

@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from framefill.errors import BadInput
 from framefill.recipes import (
@@ -91,10 +92,23 @@ def find(name: str, preset: str) -> Preset:
     return PRESETS[name][preset]
 
 
+FILLING = ("uniform_", "normal_", "trunc_normal_", "zero_", "fill_", "copy_", "mul_", "div_", "orthogonal_")
+
+
+class _Unfilled(TorchFunctionMode):
+    """Where nothing is allocated nothing need be filled with numbers, which takes most of the time of counting."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return args[0] if getattr(func, "__name__", "") in FILLING else func(*args, **kwargs)
+
+
 @lru_cache(256)
 def parameters(recipe: Any) -> int:
     """The number of trainable parameters, counted without allocating them."""
-    with torch.device("meta"):
+    with torch.device("meta"), _Unfilled():
         return sum(p.numel() for p in recipe.model().parameters() if p.requires_grad)
 
 

@@ -63,6 +63,8 @@ class Hierarchical(Pseudo):
         super().__post_init__()
         if self.pseudo != "still" or self.classes:
             raise BadInput(f"a hierarchy makes its own states of pictures; leave pseudo=still, not {self.pseudo}")
+        if self.levels < 1:
+            raise BadInput(f"a hierarchy has at least 1 level, got {self.levels}; set levels=18 or another number")
 
     def network(self, answers: int) -> DDPMUNet:
         """The decoder, or the encoder, freshly initialised."""

@@ -1,7 +1,7 @@
 """What the recipes of paper 000 share: pictures that become pseudo-videos as they are read, or real clips.
 
-`pseudo` names how: still, blur-8, high-order-4, blocks-4 or the like (see video/pseudo/presets.py), or clips-8 for
-windows of 8 frames of real clips. With `classes`, a picture is of the class that its folder names.
+`pseudo` names how: still, blur-8, high-order-4, blur-8+blocks-8 or the like (see video/pseudo/presets.py), or clips-8
+for windows of 8 frames of real clips. With `classes`, a picture is of the class that its folder names.
 """
 
 from collections.abc import Sequence

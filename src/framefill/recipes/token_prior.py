@@ -25,12 +25,14 @@ from framefill.latents.priors.spoken import Spoken
 from framefill.nets.tokens import CausalTokens, Grid, MaskedTokens
 from framefill.recipes.pseudo import Pseudo
 from framefill.recipes.recipe import following
+from framefill.recipes.tokenizer import PRESETS as TOKENIZERS
 from framefill.recipes.tokenizer import Coding
 from framefill.video.clip import levels
 from framefill.video.images.tokens import ImageGenerator
 from framefill.video.sheet import contact_sheet
 
-TOLD = ("channels", "height", "width", "pseudo")  # what of its data a tokenizer fixes
+# what a prior must have from its tokenizer: how that codes, and which clips
+SHARED = (*(field.name for field in fields(Coding)), "channels", "height", "width", "pseudo")
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,11 @@ class TokenPrior(Coding, Pseudo):
     ema: float = 0.999
     clip: float = 1.0
     steps: int = 100_000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if min(self.depth, self.calls) < 1:
+            raise BadInput(f"a prior of {self.depth} layers that draws in {self.calls} calls; give at least 1 of both")
 
     def prior(self, vocabulary: int, grid: Grid) -> Prior:
         """The prior over such tokens, freshly initialised."""
@@ -101,8 +108,7 @@ class TokenPrior(Coding, Pseudo):
 
     def after(self, said: dict[str, Any]) -> "TokenPrior":
         """This recipe over the tokenizer of a run whose recipe had the fields `said`; BadInput if there was none."""
-        names = [field.name for field in fields(Coding)] + list(TOLD)
-        return following(self, said, {name: name for name in names}, "tokenizer")
+        return following(self, said, {name: name for name in SHARED}, "tokenizer")
 
     def taken(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """The tokenizer's weights, which may be beside those of its adversary."""
@@ -153,11 +159,35 @@ TINY_MASKED = replace(TINY, masked=True, prior_heads=4, prior_head_width=32, cal
 DIGITS: dict[str, Any] = {"channels": 1, "codes": 64, "classes": 10}
 
 _OVER = "with --from a run of tokenizer"
-# name -> (recipe, data, the paper's score: it is of a tokenizer and a prior together, so none is stated here)
+_DATA = {"cifar10": "CIFAR-10", "celeba": "CelebA at 64x64"}
+# table 2: FID of 50,000 pictures with 1, 8 and 18 frames
+_SCORES = {
+    ("videogpt", "cifar10"): (91.65, 54.60, 69.23), ("phenaki", "cifar10"): (89.78, 35.50, 47.65),
+    ("videogpt", "celeba"): (32.98, 30.19, 28.08), ("phenaki", "celeba"): (27.34, 16.87, 16.66),
+}  # fmt: skip
+
+
+def _papers() -> dict[str, tuple[TokenPrior, str, str | None]]:
+    """The presets of table 2, each over the tokenizer's preset of that data and number of frames.
+
+    With 1 frame they are the paper's ImageGPT and MaskGit.
+    """
+    made: dict[str, tuple[TokenPrior, str, str | None]] = {}
+    for (kind, data), scores in _SCORES.items():
+        for frames, score in zip((1, 8, 18), scores, strict=True):
+            coding, base = TOKENIZERS[f"{data}-{frames}"][0], PHENAKI if kind == "phenaki" else VIDEOGPT
+            recipe = replace(base, **{name: getattr(coding, name) for name in SHARED})
+            over = f"{_DATA[data]}, {_OVER} {data}-{frames}"
+            made[f"{kind}-{data}-{frames}"] = recipe, over, f"FID {score:.2f}"
+    return made
+
+
+# name -> (recipe, data, the paper's score with the tokenizer that is named)
 PRESETS: dict[str, tuple[TokenPrior, str, str | None]] = {
     "videogpt": (VIDEOGPT, f"the tokenizer's pictures, {_OVER}", None),
     "phenaki": (PHENAKI, f"the tokenizer's pictures, {_OVER}", None),
     "phenaki-critic": (replace(PHENAKI, critic=True), f"the tokenizer's pictures, {_OVER}", None),
+    **_papers(),
     "tiny": (TINY, f"the tokenizer's pictures, {_OVER} tiny", None),
     "tiny-masked": (TINY_MASKED, f"the tokenizer's pictures, {_OVER} tiny", None),
     "tiny-digits": (replace(TINY, **DIGITS), f"digits, {_OVER} tiny-digits", None),

@@ -78,6 +78,11 @@ class VideoDiffusion(Pseudo):
                 f"a context of {self.context} frames in videos of {self.frames}; give 1 to {self.frames - 1}, or 0 for "
                 "single pictures"
             )
+        if min(self.table, self.calls) < 1 or not 0 <= self.withheld < 1:
+            raise BadInput(
+                f"a table of {self.table} steps, {self.calls} calls and a share of {self.withheld} withheld; give at "
+                "least 1 of both, and a share in [0, 1)"
+            )
 
     def network(self) -> FrameUNet:
         """The U-Net, freshly initialised."""

@@ -16,6 +16,8 @@ from framefill.arrays import Rng, derive
 from framefill.errors import BadInput
 from framefill.latents.adversarial import Adversarial
 from framefill.latents.priors.choice import PLAIN, Choice
+from framefill.latents.priors.masked import Masked
+from framefill.latents.priors.orders import Order
 from framefill.latents.priors.spoken import Spoken
 from framefill.latents.quantiser import perplexity
 from framefill.latents.tokenizer import Tokenizer
@@ -96,7 +98,8 @@ class ImageGenerator(LastFrames):
     """A tokenizer and a prior over its tokens: new pictures or clips, and longer ones.
 
     `frames`, `height` and `width` are of the clips it was taught; `calls` of the network draw a clip where the prior is
-    masked; `choice` says how tokens are drawn, and `guidance` how much of a class there is, where one is asked for.
+    masked, which keep what comes first in `order`, or in the prior's own; `choice` says how tokens are drawn, and
+    `guidance` how much of a class there is, where one is asked for.
     Same seed, same pictures: picture i is the same alone or among many.
     """
 
@@ -107,6 +110,7 @@ class ImageGenerator(LastFrames):
     width: int
     calls: int = 18
     choice: Choice = PLAIN
+    order: Order | None = None
     guidance: float = 1.0
     device: str = "cpu"
     card: Any = None
@@ -115,6 +119,11 @@ class ImageGenerator(LastFrames):
     def classes(self) -> int:
         """How many there are, 0 for none."""
         return self.model.prior.classes
+
+    @property
+    def masked(self) -> bool:
+        """Whether `calls` and `order` say anything: an autoregressive prior takes a call for every token."""
+        return isinstance(self.model.prior, Masked)
 
     @property
     def coder(self) -> TokenCoder:
@@ -157,6 +166,6 @@ class ImageGenerator(LastFrames):
         with torch.inference_mode():
             tokens = self.model.sample(
                 grid, labels, rng, choice=self.choice, guidance=1.0 if label is None else self.guidance,
-                steps=self.calls, start=start,
+                steps=self.calls, order=self.order, start=start,
             )  # fmt: skip
             return levels(self.model.tokenizer.clips(tokens).clamp(-1, 1))

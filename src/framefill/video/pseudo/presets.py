@@ -1,6 +1,7 @@
 """The pseudo-videos of paper 000, by name; levels of images are in [-1, 1].
 
-A name is KIND-FRAMES, of any number of frames; the paper's own are in a table.
+A name is KIND-FRAMES, of any number of frames; the paper's own are in a table. Names with a + between them are a
+mixture: every image becomes a clip of one of these kinds, each as likely as it is often named.
 """
 
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from framefill.video.pseudo.blocks import Blocks
 from framefill.video.pseudo.blur import Blur
 from framefill.video.pseudo.heat import HeatEquation
 from framefill.video.pseudo.kind import PseudoVideo, Still, high_order
-from framefill.video.pseudo.mixture import Noisy
+from framefill.video.pseudo.mixture import Mixture, Noisy
 from framefill.video.pseudo.noise import Noise
 
 PAPER: dict[str, PseudoVideo] = {
@@ -29,12 +30,13 @@ PAPER: dict[str, PseudoVideo] = {
 LONG = 18  # frames from which on a blur grows as slowly as the paper's of 18
 
 
-def _blur(frames: int) -> Blur:
-    return Blur(frames, rate=0.05 if frames < LONG else 0.01)
+def _blur(frames: int, *, wrap: bool = False) -> Blur:
+    return Blur(frames, rate=0.05 if frames < LONG else 0.01, wrap=wrap)
 
 
 KINDS: dict[str, Callable[[int], PseudoVideo]] = {
     "blur": _blur,
+    "blur-wrap": lambda frames: _blur(frames, wrap=True),
     "first-order": Noise,
     "high-order": lambda frames: Noise(frames, history=high_order),
     "high-order-blur": lambda frames: Blur(frames, history=high_order),
@@ -44,7 +46,9 @@ KINDS: dict[str, Callable[[int], PseudoVideo]] = {
 
 
 def named(name: str) -> PseudoVideo:
-    """The pseudo-video `name`, such as blur-8, or still; BadInput for an unknown one."""
+    """The pseudo-video `name`, such as blur-8, still, or blur-8+blocks-8; BadInput for an unknown one."""
+    if "+" in name:
+        return Mixture(tuple(named(part) for part in name.split("+")))
     kind, _, frames = name.rpartition("-")
     if name in PAPER:
         return PAPER[name]
