@@ -24,7 +24,7 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	@echo "Running the fast tests: under 5 minutes on two cores."
-	@$(BIN)/pytest -n 2 --dist loadfile
+	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 slow: $(STAMP)
 	@$(BIN)/pytest -n 2 -m slow --timeout 1800

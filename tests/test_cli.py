@@ -14,6 +14,8 @@ import pytest
 import torch
 
 import framefill
+from framefill import features
+from framefill.errors import NotInstalled
 from framefill.signals import Stopped
 from framefill.video.digits import MovingDigits
 from framefill.video.files import Writer, probe, read_clip
@@ -274,7 +276,13 @@ def test_evaluate_a_model_and_two_folders(call, model, tmp_path):
     assert str(out / "index.html") in again[1]
 
 
-def test_evaluations_that_make_no_sense(call, model, tmp_path):
+def absent(**_):
+    raise NotInstalled("these weights are not installed")
+
+
+def test_evaluations_that_make_no_sense(call, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(features, "i3d", absent)  # what is not installed is no second line of an error
+    monkeypatch.setattr(features, "efficientnet_lite0", absent)
     out = ("-o", tmp_path / "report")
     refused(call("evaluate", model, *out), "say what to judge")
     refused(call("evaluate", model, "digits", "--clips", 1, *out), "at least 2 clips")

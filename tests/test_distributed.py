@@ -147,7 +147,13 @@ def test_only_the_first_process_writes_and_prints(tmp_path):
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 1
 
 
-@pytest.mark.parametrize(("number", "patience"), [(signal.SIGKILL, 600), (signal.SIGSTOP, 2)], ids=["dies", "hangs"])
+@pytest.mark.parametrize(
+    ("number", "patience"),
+    [
+        pytest.param(signal.SIGKILL, 600, id="dies"),
+        pytest.param(signal.SIGSTOP, 2, id="hangs", marks=pytest.mark.slow),
+    ],
+)
 def test_when_one_dies_the_others_end_with_a_line(tmp_path, monkeypatch, number, patience):
     monkeypatch.setenv("FRAMEFILL_PATIENCE", str(patience))
     words = (*WORDS, "-o", tmp_path / "run", "--steps", 100000, "--save-every", 100000)

@@ -66,6 +66,7 @@ def test_without_a_file_the_next_ten_years_of_the_fields_that_ship(call, model, 
     np.testing.assert_array_equal(again.air_temperature.values, made.air_temperature.values)
 
 
+@pytest.mark.slow
 def test_stations_states_between_and_a_finer_grid(call, model, tmp_path):
     whole = open_dataset(SHIPPED).load()
     stations = xr.DataArray(np.random.default_rng(0).random((37, 49)) < 0.05, dims=("latitude", "longitude"))
@@ -117,6 +118,7 @@ def test_a_plan_costs_nothing(call, model, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_evaluation_goes_on_where_it_stopped_and_never_judges_on_training(call, model, tmp_path, monkeypatch):
     monkeypatch.setattr("framefill.evaluate.fields.draw", lambda *a: {})  # pictures have tests of their own
     words = ("evaluate", model, SHIPPED, "-o", "out", "--samples", 2, "--every", 3, "--leads", 1, 2, "--json")
@@ -163,6 +165,7 @@ def test_a_dataset_has_the_verbs(model):
     xr.testing.assert_identical(gap.framefill.complete(loaded, members=1), loaded.complete(gap, members=1))
 
 
+@pytest.mark.slow
 def test_a_recipe_takes_grid_and_variables_from_the_data(call, tmp_path):
     whole = open_dataset(SHIPPED).load().isel(latitude=slice(0, 8), longitude=slice(0, 12))
     both = whole.assign(other=whole.air_temperature * 2)

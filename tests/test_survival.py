@@ -119,9 +119,8 @@ def interrupted(child, number: int, seconds: float = 5.0) -> int:
     return code
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow), (signal.SIGINT, 130)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_training_after_the_step_with_a_checkpoint(tmp_path, number, code):
     log, words = tmp_path / "log", (*WORDS, "-o", tmp_path / "run", "--save-every", 100000)
     child = start(command, *words, "--steps", 100000, log=log)

@@ -108,6 +108,16 @@ def test_a_budget_sets_the_steps_once(small, card, tmp_path, monkeypatch):
     assert next(train(small, SOURCE, tmp_path, card=card, budget=500.0)).steps == planned
 
 
+def test_a_budget_is_of_the_clock_that_is_given(small, card, tmp_path):
+    spent = []
+    for _ in (loop := train(small, SOURCE, tmp_path, card=card, budget=60.0, now=lambda: 2.0 * len(spent))):
+        spent.append(2)
+        if len(spent) == 13:
+            loop.close()
+    # the plan is made at the end of the 12th step, after 11 whole ones of 2 seconds
+    assert json.loads((tmp_path / "config.json").read_text())["steps"] == 12 + (60 - 22) // 2
+
+
 def test_a_folder_belongs_to_one_run(small, card, tmp_path):
     run(small, card, tmp_path, steps=2)
     other = dataclasses.replace(small, learning_rate=1e-5)
@@ -139,6 +149,7 @@ def test_logs_are_appended_and_two_checkpoints_kept(small, card, tmp_path):
     assert len(list((tmp_path / "checkpoints").glob("*"))) == 2
 
 
+@pytest.mark.slow
 def test_digits_are_learnt(small, card, tmp_path):
     small = dataclasses.replace(small, batch_size=8, steps=60, dropout=0.0, learning_rate=3e-3)
     losses = [p.loss for p in run(small, Card("mcvd", "tiny", to_fields(small)), tmp_path)]

@@ -162,6 +162,7 @@ def test_no_window_of_two_kinds_and_none_is_one_line():
         seasons(times[:5])
 
 
+@pytest.mark.slow
 def test_the_papers_model_learns_its_transform_and_forecasts_from_five_hours(tmp_path):
     for year, month in ((1980, 12), (1981, 3)):
         write_month(tmp_path, year, month, hours=30)

@@ -221,6 +221,9 @@ def test_presets_travel_and_impossible_contexts_are_refused():
     for wrong in ({"context": 0}, {"context": 4}, {"pseudo": "still"}):
         with pytest.raises(BadInput, match="a context of"):
             replace(SMALL, **wrong)
+    for wrong in ({"table": 0}, {"calls": 0}, {"withheld": 1.0}, {"withheld": -0.1}):
+        with pytest.raises(BadInput, match=r"a share in \[0, 1\)"):
+            replace(SMALL, **wrong)
 
 
 # ---- training ------------------------------------------------------------------------------------------------------
@@ -251,6 +254,16 @@ def test_a_trained_model_draws_the_same_pictures_alone_and_together(tmp_path, ch
         product.generate(1, label=0)
 
 
+@pytest.mark.parametrize("name", [name for name in video_diffusion.PRESETS if name.startswith("tiny")])
+def test_presets_for_a_cpu_can_be_trained(name):
+    """Every one makes a step: a preset whose size alone was looked at may fit no network."""
+    recipe = video_diffusion.PRESETS[name][0]
+    pixels = np.random.default_rng(0).integers(0, 256, (2, recipe.height, recipe.width, recipe.channels))
+    source = Stills(pixels.astype(np.uint8), False, np.arange(2) if recipe.classes else None)
+    batch = recipe.batch(source, [0, 1])
+    assert bool(recipe.loss(recipe.model(), batch, Rng.batch(0, 2)).isfinite().all())
+
+
 def test_only_latent_frames_count_in_the_loss():
     recipe = replace(SMALL, pseudo="blocks-4", context=3)
     batch = recipe.batch(stills(), range(6))
@@ -260,6 +273,19 @@ def test_only_latent_frames_count_in_the_loss():
     assert len(set(sets.latent.sum(1).tolist())) > 1
 
 
+def test_training_withholds_the_class_of_a_share_and_tells_the_others_rightly():
+    recipe = replace(SMALL, pseudo="still", context=0, classes=2, withheld=0.3)
+    batch, model, told = recipe.batch(stills(20, classes=2), range(400)), recipe.model(), []
+    model.network.network.register_forward_pre_hook(lambda _, args: told.append(args[-1]))
+    recipe.loss(model, batch, Rng(range(400)))
+    withheld = told[0] == 2
+    assert float(withheld.double().mean()) == pytest.approx(0.3, abs=0.07)  # 3 deviations of 400
+    labels = recipe.unpacked(batch)[1]
+    assert torch.equal(told[0][~withheld], labels[~withheld])
+    assert set(labels[withheld].tolist()) == {0, 1}
+
+
+@pytest.mark.slow
 def test_classes_are_learnt_and_the_command_line_draws_them(tmp_path, call):
     recipe = replace(SMALL, pseudo="still", context=0, classes=2, steps=200, batch_size=16, learning_rate=5e-3,
                      multipliers=(1,), attention=(False,), table=100)  # fmt: skip

@@ -67,6 +67,15 @@ class Lesson(nn.Module):
         return self.recipe.loss(self.model, batch, rng)
 
 
+def jumping(model: nn.Module) -> list[str]:
+    """Names of the parameters that are not averaged, those that modules list as `jumping`.
+
+    A code that is revived is put elsewhere at once. A mean over its places is none of them.
+    """
+    parts = model.named_modules()
+    return [f"{path}.{name}".lstrip(".") for path, part in parts for name in getattr(part, "jumping", ())]
+
+
 class Trainer:
     """Model, running average and optimiser of a run, and their way to disk and back.
 
@@ -90,6 +99,7 @@ class Trainer:
         self.lesson = spread(Lesson(recipe, self.model), self.ranks, device, shard=shard)
         self.named = dict(self.model.named_parameters())
         self.average = {name: p.detach().clone() for name, p in self.named.items()}
+        self.jumping = jumping(self.model)
         self.adam = torch.optim.Adam(self.named.values(), lr=recipe.learning_rate, fused=True)
         self.step = self.skipped = self.streak = 0
         self.learning_rate = 0.0
@@ -126,6 +136,8 @@ class Trainer:
             # Paper: the published average starts at full decay; this one forgets the untrained weights sooner.
             decay = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
             torch._foreach_lerp_(list(self.average.values()), [p.detach() for p in self.named.values()], 1 - decay)
+            for name in self.jumping:
+                self.average[name].copy_(self.named[name].detach())
         self.adam.zero_grad()
         self.step, self.stopping = self.step + 1, asked > 0
         self.skipped, self.streak = self.skipped + (not finite), 0 if finite else self.streak + 1
@@ -233,14 +245,16 @@ def train(
     shard: bool = False,
     stop: Callable[[], bool] = bool,
     start: dict[str, Tensor] | None = None,
+    now: Callable[[], float] = time.monotonic,
 ) -> Iterator[Progress]:
     """Trains `recipe` on `source` in the run folder `out`, from where the folder left off; yields after every step.
 
     `card` names recipe, preset, seed and data. `steps` defaults to what the folder or the recipe says; with `budget`
     (seconds) a new run chooses them itself so that it ends in time, from the speed of its first steps. When `stop`
     says yes during a step, that step is finished, written down, and the last. `start` are weights that a new run begins
-    with, by the names of its model (what a recipe that `Follows` has `taken`). Raises BadInput when the folder belongs
-    to another run, Failed when 10 steps in a row are not finite or the disk is full.
+    with, by the names of its model (what a recipe that `Follows` has `taken`). Seconds are those of `now`: with
+    time.process_time a budget is one of work, the same on a busy machine as on an idle one. Raises BadInput when the
+    folder belongs to another run, Failed when 10 steps in a row are not finite or the disk is full.
 
     Started by torchrun, all processes train one model: each reads and learns from its rows of every batch, and the
     first one alone writes. `shard` shares out the model itself too (FSDP2), instead of a copy for each (DDP).
@@ -253,7 +267,7 @@ def train(
         planned = _resume(trainer, run, start)
         planning = budget is not None and not planned
         steps = UNPLANNED if planning else steps or planned or recipe.steps
-        clock = Clock(trainer.step, recipe.batch_size)
+        clock = Clock(trainer.step, recipe.batch_size, now)
         pending = pool.submit(_batch, trainer, source, trainer.step)
         while trainer.step < steps and not trainer.stopping:
             batch = pending.result()
@@ -322,21 +336,21 @@ def _resume(trainer: Trainer, run: Run | None, start: dict[str, Tensor] | None) 
 class Clock:
     """How fast a run goes: examples per second since its third step (the first two pay for warming up)."""
 
-    def __init__(self, first: int, batch_size: int):
-        self.first, self.batch_size = first, batch_size
-        self.start = self.since = time.monotonic()
+    def __init__(self, first: int, batch_size: int, now: Callable[[], float] = time.monotonic):
+        self.first, self.batch_size, self.now = first, batch_size, now
+        self.start = self.since = now()
         self.done = 0
 
     def tick(self, step: int) -> None:
         """A step has ended."""
         self.done = step - self.first
         if self.done == 2:
-            self.since = time.monotonic()
+            self.since = self.now()
 
     @property
     def elapsed(self) -> float:
         """Seconds since the run was started or continued."""
-        return time.monotonic() - self.start
+        return self.now() - self.start
 
     @property
     def settled(self) -> bool:
@@ -347,4 +361,4 @@ class Clock:
     def rate(self) -> float:
         """Examples per second."""
         counted, since = (self.done - 2, self.since) if self.done > 2 else (self.done, self.start)
-        return counted * self.batch_size / max(time.monotonic() - since, 1e-9)
+        return counted * self.batch_size / max(self.now() - since, 1e-9)

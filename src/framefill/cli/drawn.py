@@ -59,7 +59,7 @@ class Drawn:
         if source is None:
             return _Ready(self, source, target, plan, repeat(None))
         given = options.source_rate is not None
-        carry = source.path if self.lasting and film and not given and source.path.is_file() else None
+        carry = source.film if self.lasting and film and not given else None
         _ = source.info  # what cannot be read is said before a model is loaded
         clock = source.clock(keep_start=carry is not None)
         plan = replace(plan, fps=clock.fps * self.speed, carry=carry)

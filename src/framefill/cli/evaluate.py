@@ -99,6 +99,7 @@ def evaluate(
             subject, data, chosen, task=task, past=past, frames=frames, split=split, calls=calls, strength=strength,
             seed=seed, device=place,
         )  # fmt: skip
+    run.check(cases)
     judges = _judges(networks, clip_network, picture_network, distance_network, place)
     ranks = Ranks.here()
     with bar("evaluating", len(ranks.mine(range(cases.count))), of="clips", quiet=as_json or not ranks.main) as each:
@@ -164,8 +165,9 @@ def _judges(networks: str, clip: Path | None, picture: Path | None, distance: Pa
             print(f"framefill: without {error}", file=sys.stderr)
             return []
 
-    clips, pictures = there(features.i3d), there(features.efficientnet_lite0)
-    clips += [features.clip_file(clip, device=device)] if clip else []
-    pictures += [features.picture_file(picture, device=device)] if picture else []
+    # the user's files first: where one is bad, nothing else is to be said
+    clips = [features.clip_file(clip, device=device)] if clip else []
+    pictures = [features.picture_file(picture, device=device)] if picture else []
     distances = (features.distance_file(distance, device=device),) if distance else ()
+    clips, pictures = [*there(features.i3d), *clips], [*there(features.efficientnet_lite0), *pictures]
     return Judges(tuple(clips), tuple(pictures), distances)

@@ -41,6 +41,13 @@ class Input:
 
         return read(self.path, deep=deep, most=int(self.options.most * 1e9))
 
+    @property
+    def film(self) -> Path | None:
+        """The file whose sound and subtitles may travel along; an array file and a folder have none."""
+        from framefill.video.stacks import is_stack
+
+        return self.path if self.path.is_file() and not is_stack(self.path) else None
+
     def clip(self, model: "VideoModel", limit: int, *, deep: bool = False) -> Any:
         """Up to `limit` frames in memory, as the model sees them."""
         import numpy as np

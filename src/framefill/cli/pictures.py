@@ -29,13 +29,14 @@ def generate(
     *,
     label: str = "",
     guidance: float | None = None,
+    order: str | None = None,
     temperature: float | None = None,
     data: str = "",
 ) -> None:
     """Draws `options.samples` pictures into the folder `options.output`, which is whole or not there, or on a sheet.
 
-    `label` is the name or number of a class, `guidance` how much of it there is to be; `temperature` is of a flow. With
-    `data`, says how many of them are copies of what is in it (see `against`).
+    `label` is the name or number of a class, `guidance` how much of it there is to be; `order` is of a masked prior,
+    `temperature` of a flow. With `data`, says how many of them are copies of what is in it (see `against`).
     """
     from framefill.atomic import replacing
     from framefill.cli.against import MOST, against
@@ -49,7 +50,9 @@ def generate(
     if options.dry_run:
         _say({f"would_write_{name}": place for name, place in result.items()}, options)
         return
-    model = _model(options, guidance)
+    model = _ordered(_model(options, guidance), order, options)
+    if guidance is not None and not label:
+        raise BadInput("--guidance says how much of a class there is; say which with --label")
     asked: dict[str, Any] = {"label": _label(model, label)} if label else {}
     if temperature is not None:
         if not flows(options.model):
@@ -112,13 +115,25 @@ def _model(options: Options, guidance: float | None) -> Any:
         raise BadInput(f"--sampler and --calls are for diffusion; {options.model} is a flow, which takes --temperature")
     if options.sampler and not samples:
         raise BadInput(f"{options.model} draws without a --sampler; leave it away")
-    if options.calls and not samples and not hasattr(model, "calls"):
-        raise BadInput(f"{options.model} draws in as many steps as it was taught; leave --calls away")
+    if options.calls and not samples and not getattr(model, "masked", False):
+        raise BadInput(f"{options.model} draws in as many steps as it has tokens or levels; leave --calls away")
     if samples:
         model = replace(model, sampler=sampler(options, model.sampler))
     elif options.calls:
         model = replace(model, calls=options.calls)
     return model if guidance is None else replace(model, guidance=guidance)
+
+
+def _ordered(model: Any, order: str | None, options: Options) -> Any:
+    """The model with the tokens that a step keeps chosen by `order`, if any; BadInput where none are chosen."""
+    if order is None:
+        return model
+    from framefill.latents.priors import orders
+
+    if not getattr(model, "masked", False):
+        raise BadInput(f"--order is for masked token priors, and {options.model} is none; leave it away")
+    kinds = {"confidence": orders.Confidence, "halton": orders.Halton, "scattered": orders.Scattered}
+    return replace(model, order=kinds[order]())
 
 
 def _label(model: Any, text: str) -> int:

@@ -51,8 +51,8 @@ def train(
     Args:
         recipe: A recipe, such as mcvd (see `framefill recipes`).
         data: A folder of videos, GIFs, image folders or .npy arrays; the word digits; or a data set as kth:FOLDER, with
-            smmnist, kth, bair, cityscapes, ucf101 or vimeo90k, unpacked as its distributor gives it. For nonisotropic,
-            a folder or .zip of pictures, where folders called train, val and test are the splits.
+            smmnist, kth, bair, cityscapes, ucf101 or vimeo90k, unpacked as its distributor gives it. For recipes of
+            pictures, a folder or .zip of them, where folders called train, val and test are the splits.
         output: The run folder: it is only ever added to.
         preset: A setting of the recipe.
         set_: Override a field, such as --set batch_size=16; may be repeated.
@@ -74,7 +74,7 @@ def train(
     from framefill.checkpoint import Card
     from framefill.recipes.recipe import override, to_fields
 
-    chosen, start = _begun(override(recipes.find(recipe, preset).recipe, set_).suited(data), from_)
+    chosen, start = _begun(override(recipes.find(recipe, preset).recipe, set_).suited(data), from_, output)
     if from_:
         _heeded(chosen, set_, from_)
     card = Card(
@@ -137,13 +137,18 @@ def carry_out(
     return ranks.main, last
 
 
-def _begun(recipe: Any, place: Path | None) -> tuple[Any, dict[str, Any] | None]:
-    """The recipe as it follows the run or model file at `place`, and the weights it begins with."""
-    if place is None:
-        return recipe, None
+def _begun(recipe: Any, place: Path | None, output: Path) -> tuple[Any, dict[str, Any] | None]:
+    """The recipe as it follows the run or model file at `place`, and the weights it begins with.
+
+    BadInput, before any data is read, where there must be some and the run at `output` has none either.
+    """
     from framefill import checkpoint
     from framefill.recipes.recipe import Follows
 
+    if place is None:
+        if isinstance(recipe, Follows) and recipe.follows and not any(output.glob("checkpoints/*.safetensors")):
+            raise BadInput("this training begins with the weights of another run; name its folder with --from")
+        return recipe, None
     tensors, card = checkpoint.read(checkpoint.locate(place))
     tensors = {name: tensor.float() for name, tensor in tensors.items()}
     if not isinstance(recipe, Follows):

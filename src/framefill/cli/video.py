@@ -93,6 +93,7 @@ def generate(
     frames: int = 10,
     label: str = "",
     guidance: float | None = None,
+    order: Literal["confidence", "halton", "scattered"] | None = None,
     temperature: float | None = None,
     against: str = "",
 ) -> None:
@@ -102,18 +103,20 @@ def generate(
         frames: How many frames of a clip to make.
         label: The class of the pictures, by name or number, where the model was taught classes.
         guidance: How much of its class a picture is to have: 1 as it was taught, above that more.
+        order: Of a masked prior: which tokens a step keeps, the likeliest, those far apart, or any; by default what its
+            critic doubts least, or if it has none the likeliest.
         temperature: Of a flow: below 1 for safer pictures.
         against: What a model of pictures was taught with, a folder, a .zip or the word digits: says whether it
             remembers, by the share of pictures nearer to a training picture than to a test picture; one half is right.
     """
     positive(frames=frames)
     if pictures.drawn_by(options.model):
-        pictures.generate(options, label=label, guidance=guidance, temperature=temperature, data=against)
+        pictures.generate(options, label=label, guidance=guidance, order=order, temperature=temperature, data=against)
         return
     if against:
         raise BadInput(f"--against compares pictures, and {options.model} draws clips; leave it away")
-    if label or guidance is not None:
-        raise BadInput(f"{options.model} makes clips and knows no classes; leave --label and --guidance away")
+    if label or guidance is not None or order:
+        raise BadInput(f"{options.model} makes clips, not of tokens; leave --label, --guidance and --order away")
     if temperature is not None:
         raise BadInput(f"--temperature is for flows, and {options.model} is none; leave it away")
     fps = rate(options.fps) or Fraction(10)

@@ -51,8 +51,7 @@ def evaluate(
     parts there sums up, the others return None. Raises BadInput for fewer than two cases, which have no interval,
     and where no score applies: clips from nothing without a network to judge them.
     """
-    if cases.count < FEWEST:
-        raise BadInput(f"an evaluation needs at least {FEWEST} clips for an interval, got {cases.count}")
+    check(cases)
     ranks = ranks or Ranks.here()
     card = card | _card(cases, protocol, judges, seed)
     plan = hashlib.sha256(json.dumps(card, sort_keys=True, default=str).encode()).hexdigest()
@@ -67,6 +66,12 @@ def evaluate(
     result = Result(table, card, warnings(found, cases.methods), out / "index.html")
     _write(result, out)
     return result
+
+
+def check(cases: Cases) -> None:
+    """BadInput for fewer than two cases, which have no interval."""
+    if cases.count < FEWEST:
+        raise BadInput(f"an evaluation needs at least {FEWEST} clips for an interval, got {cases.count}")
 
 
 def _measure(cases: Cases, protocol: Protocol, judges: Judges, out: Path, index: int) -> Numbers:
