@@ -22,7 +22,7 @@ import offline
 from framefill import cli, training
 from framefill.arrays import derive
 from framefill.checkpoint import Card
-from framefill.distributed import Ranks
+from framefill.distributed import Ranks, joined, spread
 from framefill.recipes.mcvd import MCVD
 from framefill.recipes.recipe import to_fields
 from framefill.video.digits import MovingDigits
@@ -63,11 +63,16 @@ def start(target, *arguments, log: Path, environment: dict[str, str] | None = No
     return child
 
 
-def start_all(world: int, target, *arguments, log: Path):
-    """The same in `world` children that know of each other as torchrun would tell them; logs are log.0, log.1, ..."""
+def free_port() -> int:
+    """A port that nobody listens at."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+        return free.getsockname()[1]
+
+
+def start_all(world: int, target, *arguments, log: Path):
+    """The same in `world` children that know of each other as torchrun would tell them; logs are log.0, log.1, ..."""
+    port = str(free_port())
     shared = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "GLOO_SOCKET_IFNAME": "lo"}
     return [
         start(
@@ -112,3 +117,15 @@ def learn(recipe: MCVD, out: Path, options: dict, threads: int = 1) -> None:
     steps = [dataclasses.asdict(p) for p in training.train(recipe, MovingDigits("train"), out, card=card, **options)]
     if Ranks.here().main:
         print(json.dumps([{k: s[k] for k in ("step", "steps", "loss", "gradient", "skipped")} for s in steps]))
+
+
+def leave_often(ports: list[int]) -> None:
+    """Joins the others at every port in turn, learns a step as trainings do, and leaves; the replica goes last."""
+    for port in ports:
+        os.environ["MASTER_PORT"] = str(port)
+        with joined() as ranks:
+            replica = spread(torch.nn.Linear(200, 200), ranks, "cpu", shard=False)
+            for _ in range(2):
+                replica(torch.ones(2, 200)).sum().backward()
+                ranks.sum(1.0)
+        del replica

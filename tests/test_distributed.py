@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from children import Poisoned, command, ended, learn, start_all, wait_until
+from children import Poisoned, command, ended, free_port, learn, leave_often, start_all, wait_until
 from framefill import checkpoint, training
 from framefill.distributed import Ranks, joined
 from framefill.errors import BadInput, Failed
@@ -80,6 +80,12 @@ def test_several_processes_take_the_steps_of_one_and_resume_to_the_bit(plain, al
     again = together(world, plain, without_the_end(tmp_path / "two", tmp_path / "again"), **options)
     assert again == two[3:]
     assert gap(saved(tmp_path / "again", 6), saved(tmp_path / "two", 6)) == 0
+
+
+def test_taking_leave_never_hangs(tmp_path):
+    """A replica that is freed after its group has been left once waited for ever, every tenth time."""
+    children = start_all(2, leave_often, [free_port() for _ in range(50)], log=tmp_path / "log")
+    assert ended(children, 60) == [0, 0]
 
 
 def test_a_run_goes_on_with_another_number_of_processes(plain, alone, tmp_path):

@@ -21,6 +21,7 @@ from framefill.errors import BadInput, Failed
 M = TypeVar("M", bound=nn.Module)
 T = TypeVar("T")
 PATIENCE = 1800.0  # seconds to wait for another process that is alive but silent
+_left: Any = None  # the last group that this process has left
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def joined(device: str = "cpu", *, patience: float | None = None) -> Iterator[Ra
     finally:
         # Taking leave of a process that hangs can take for ever.
         if distributed.is_initialized() and not lost:
-            distributed.destroy_process_group()
+            _leave()
 
 
 def _patience() -> float:
@@ -140,6 +141,14 @@ def _join(device: str, ranks: Ranks, patience: float) -> None:
         torch.cuda.set_device(ranks.device(device))
         backend += ",cuda:nccl"
     torch.distributed.init_process_group(backend, timeout=timedelta(seconds=patience))
+
+
+def _leave() -> None:
+    # DDP's reducer, freed later, does not give up the interpreter's lock while the group's threads end, and these may
+    # want it for their last words: each would wait for the other. So the reducer must not be the group's last holder.
+    global _left
+    _left = torch.distributed.group.WORLD
+    torch.distributed.destroy_process_group()
 
 
 def _lost(error: Exception) -> bool:
