@@ -163,7 +163,7 @@ def previews(filled: Filled, kept: list[int], target: Target) -> tuple[Path, Pat
     T = len(filled.known)
     columns = np.unique(np.linspace(0, T - 1, min(T, COLUMNS)).round().astype(int))
     picked = [(label, frames[columns]) for label, frames in rows]
-    picture = contact_sheet(picked, known=[m if m is None else m[columns] for m in marks])
+    picture = contact_sheet(picked, known=[m if m is None else m[columns] for m in marks], numbers=columns.tolist())
     with replacing(sheet) as part:
         picture.save(part, format="png")
     return preview, sheet
