@@ -27,6 +27,7 @@ PICTURES = ".png"
 SHOWN = 240  # frames of a preview: enough to judge, whatever the length of the video
 LONGEST = 200  # bytes of a name: file systems take 255, and unfinished files have longer names
 COLUMNS = 24  # frames of a contact sheet
+BRIGHTEST = 64.0  # levels of spread that are shown brightest
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def deliver(
                 writer.write(picture, time)
             frame = visible(deep)
             if heats:
-                heats.write(heat(frame.std(axis=0, ddof=1).mean(axis=-1)[None], top=64.0)[0], time)
+                heats.write(heat(frame.std(axis=0, ddof=1).mean(axis=-1)[None], top=BRIGHTEST)[0], time)
             if len(shown) < SHOWN:
                 shown.append(frame)
             known.append(given)
@@ -148,12 +149,15 @@ def _over_time(numbers: "array[float]", samples: int, frames: int) -> NDArray[np
     return np.array(numbers).reshape(frames, samples, -1).swapaxes(0, 1)
 
 
-def previews(filled: Filled, kept: list[int], target: Target) -> tuple[Path, Path]:
-    """An animation and a contact sheet of up to four samples and their spread; returns where they are."""
+def previews(filled: Filled, kept: list[int], target: Target, *, top: float = BRIGHTEST) -> tuple[Path, Path]:
+    """An animation and a contact sheet of up to four samples and their spread; returns where they are.
+
+    A spread of `top` levels is shown brightest.
+    """
     rows = [(f"sample {i + 1}" if len(filled.frames) > 1 else "result", filled.frames[i]) for i in kept[:4]]
     marks: list[Any] = [filled.known] * len(rows)
     if len(filled.frames) > 1:
-        rows.append(("spread", heat(filled.spread(), top=64.0)))
+        rows.append((f"spread, 0-{top:g}", heat(filled.spread(), top=top)))
         marks.append(None)
     preview, sheet = target.beside("preview.gif"), target.last
     animation = side_by_side(rows, known=marks)

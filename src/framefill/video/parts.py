@@ -38,6 +38,7 @@ from framefill.video.tags import Tags
 
 LENGTH = 60  # frames of a part: seconds to minutes of work, and a film may begin anew so often
 SMALL = 320  # pixels of the longer side of a preview
+BRIGHTEST = 8.0  # levels of spread that are shown brightest: drawings between two known frames differ little
 
 Frames = NDArray[Any]
 """uint8 or uint16 (N, H, W, C), one frame of every sample."""
@@ -95,7 +96,7 @@ class Parts:
         small = [self._small(strand) for strand in self._strands(0) if strand.goal is None]
         flags = np.frombuffer(self.known, bool)
         filled = Filled(np.stack(small), flags[:SHOWN], self.plan.fps)
-        preview, sheet = previews(filled, list(range(len(small))), self.target)
+        preview, sheet = previews(filled, list(range(len(small))), self.target, top=BRIGHTEST)
         return {
             "videos": [str(self.target.video(i, self.samples)) for i in range(self.samples)],
             "preview": str(preview),
@@ -204,7 +205,7 @@ def _sample(index: int, pixels: Frames) -> NDArray[Any]:
 
 
 def _spread(pixels: Frames) -> NDArray[np.uint8]:
-    return heat(visible(pixels).std(axis=0, ddof=1).mean(axis=-1)[None], top=64.0)[0]
+    return heat(visible(pixels).std(axis=0, ddof=1).mean(axis=-1)[None], top=BRIGHTEST)[0]
 
 
 def _small(index: int, tags: Tags, pixels: Frames) -> NDArray[np.uint8]:
