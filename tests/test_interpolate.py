@@ -219,13 +219,20 @@ def test_what_cannot_be_asked_for(call, tmp_path):
         (("--preview", "-2s"), "--preview must be more than 0"),
         (("--cuts", tmp_path / "no.txt"), "cannot read the list of cuts"),
         (("--save-cuts", tmp_path / "no" / "cuts.txt"), "a folder that exists"),
-        (("--save-cuts", path), "is there already"),
+        (("--save-cuts", path), "a name of its own"),
+        (("--save-cuts", path, "-y"), "a name of its own"),
+        (("--save-cuts", tmp_path / "o.mp4"), "a name of its own"),
+        (("--save-cuts", tmp_path / "o-sheet.png"), "a name of its own"),
+        (("--time", "1s", "--calls", 4), "leave --calls away"),
         (("--samples", 0), "--samples must be at least 1"),
         (("--calls", 0), "--calls must be at least 1"),
         (("--codec", "ffv1"), "give h264, av1, vp9"),
         (("--bits", 16), "8 or 10 bits"),
     ]:
         refused(call("interpolate", path, *words, *out), told)
+    (tmp_path / "there.txt").write_text("12")
+    refused(call("interpolate", path, "--save-cuts", tmp_path / "there.txt", *out), "is there already")
+    (tmp_path / "there.txt").unlink()
     refused(call("interpolate", path, "-o", tmp_path / "no" / "x.doc"), "suffix")
     refused(call("interpolate", path, "-o", path / "b.mp4"), "choose another place")
     refused(call("interpolate", path, "-o", path), "exists")

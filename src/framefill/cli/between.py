@@ -61,7 +61,7 @@ class Between:
         carry = source.film if film and options.source_rate is None else None
         clock = source.clock(keep_start=carry is not None).closed()
         timeline = _timeline(options, clock)
-        _check_list(options.save_cuts, overwrite=options.overwrite)
+        _check_list(options, source, target)
         own = _tags(source, target.suffix, options.codec, bits)
         plan = Plan(
             timeline.fps, timeline.base, options.codec or "", bits, carry, until=options.preview is not None, tags=own
@@ -117,8 +117,11 @@ def _tags(source: Input, suffix: str, codec: str | None, bits: int) -> "Tags":
     return colour_tags(source.path) if able and bits >= min(source.info.bits, 10) else BT709
 
 
-def _check_list(path: Path | None, *, overwrite: bool) -> None:
+def _check_list(options: "Interpolation", source: Input, target: "Target") -> None:
     """Whether a list of cuts can be written: better said before the work than after it."""
+    path, overwrite = options.save_cuts, options.overwrite
+    if path and path.absolute() in {file.absolute() for file in (source.path, *target.files(options.samples))}:
+        raise BadInput(f"--save-cuts {path}: that is the film itself, or a result; give the list a name of its own")
     if path and (path.is_dir() or not path.parent.is_dir()):
         raise BadInput(f"--save-cuts {path}: give a file in a folder that exists")
     if path and path.exists() and not overwrite:

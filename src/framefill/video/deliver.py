@@ -60,6 +60,11 @@ class Target:
         """A file beside the videos: "sheet.png", "preview.gif", "spread.mp4"."""
         return self.folder / f"{self.stem}-{what}"
 
+    def files(self, samples: int) -> list[Path]:
+        """All that may be written: the files of the samples, and what is beside them."""
+        beside = [self.beside(what) for what in ("sheet.png", "preview.gif", "spread.mp4")]
+        return [self.video(i, samples) for i in range(samples)] + beside
+
     @property
     def last(self) -> Path:
         """What is written last: where it is, all results are."""
@@ -73,8 +78,7 @@ class Target:
             raise MediaError(
                 f"cannot write to {self.folder}: {error.strerror}; choose another place with -o"
             ) from error
-        paths = [self.video(i, samples) for i in range(samples)]
-        paths += [self.beside(what) for what in ("sheet.png", "preview.gif", "spread.mp4")]
+        paths = self.files(samples)
         if max(len(os.fsencode(p.name)) for p in paths) > LONGEST:
             raise MediaError(f"{self.stem}: is too long for the names of results; give a short one with -o NAME.mp4")
         there = [p for p in paths if p.exists()]
