@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from av.video.reformatter import ColorRange
 
-from framefill.video import colour
+from framefill.video import colour, luma, sinks
+from framefill.video.tags import Tags
 
 # ITU-R BT.2087: light for BT.709 primaries as light for BT.2020 primaries.
 TO_2020 = np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]])
@@ -90,6 +91,43 @@ def test_grey_of_any_depth(name, bits, full):
     for deep, unit in ((False, 255), (True, 65535)):
         found = colour.rgb(frame, deep=deep)[..., 0] / unit
         assert np.abs(found - wanted).max() < 0.51 / 255 if not deep else np.abs(found - wanted).max() < 1 / top
+
+
+@pytest.mark.parametrize("name", ["yuv420p", "yuv444p", "yuv420p10le", "yuv444p10le"])
+@pytest.mark.parametrize("tags", [Tags(), Tags(9, 16, 9), Tags(5, 6, 5), Tags(7, 7, 7), Tags(full=True)])
+def test_encoding_neither_darkens_nor_brightens(tags, name):
+    """What is written is what the standards say, in the mean to a twentieth of a level (a fiftieth but for swscale)."""
+    bits = 10 if name.endswith("10le") else 8
+    top, kind = (255, np.uint8) if bits == 8 else (65535, np.uint16)
+    picture = np.random.default_rng(0).integers(top // 8, top * 7 // 8, (96, 96, 3)).repeat(2, 0).repeat(2, 1)
+    frame = sinks._converted(picture.astype(kind), name, bits, tags)
+    wanted = stored(picture / top, tags.matrix, full=tags.full, bits=bits)
+    mine = [numbers(frame, i, kind) for i in range(3)]
+    theirs = [numbers(wanted, i, kind) for i in range(3)]
+    step = 2 if "420" in name else 1
+    theirs = [theirs[0], *(part[::step, ::step] for part in theirs[1:])]
+    for written, wanted_ in zip(mine, theirs, strict=True):
+        off = (written.astype(float) - wanted_) / 2 ** (bits - 8)
+        assert abs(off.mean()) < (0.05 if bits == 8 and not tags.full else 0.02)
+        assert np.abs(off).max() <= (1 if bits == 8 else 0.25)
+
+
+def test_odd_sizes_are_halved_with_their_last_row_and_column_twice():
+    """A picture whose last row and column are of another colour keeps that colour where nothing else is near."""
+    picture = np.full((5, 7, 3), 100, np.uint8)
+    picture[-1], picture[:, -1] = (200, 40, 90), (200, 40, 90)
+    frame = luma.stored(picture, "yuv420p", Tags(full=True))
+    alone = luma.stored(picture[-1:, -1:], "yuv444p", Tags(full=True))
+    assert numbers(frame, 1, np.uint8).shape == (3, 4)
+    for plane in (1, 2):
+        assert numbers(frame, plane, np.uint8)[-1, -1] == numbers(alone, plane, np.uint8)[0, 0]
+
+
+def numbers(frame, plane, kind):
+    """What is stored in a plane (H, W)."""
+    one = frame.planes[plane]
+    rows = np.frombuffer(bytes(one), kind).reshape(one.height, -1)
+    return rows[:, : one.width]
 
 
 def test_bt2020_primaries_come_to_bt709():

@@ -7,9 +7,11 @@ from itertools import pairwise
 import av
 import numpy as np
 import pytest
+from av.video.reformatter import ColorRange
 from PIL import Image
 
-from framefill.video.files import Plan, clock, probe
+from framefill.video.files import Plan, clock, probe, read
+from framefill.video.tags import BT709, Tags
 from test_cli import refused
 from test_doors import UNEVEN, film, packets
 from test_video_files import array, encode, psnr, scene, write
@@ -118,6 +120,58 @@ def test_size_colours_and_tags(call, tmp_path, suffix):
     assert np.abs((back.astype(float) - frames).mean(axis=(0, 1, 2))).max() < 0.6
 
 
+def tagged_film(path, tags, bits):
+    """A grey ramp and colours, stored as `tags` say, in H.264 of so many bits."""
+    frames = scene(3, 32, 48).astype(np.uint16) * 257
+    return write(path, frames, Plan(Fraction(25), bits=bits, codec="h264", tags=tags))
+
+
+def tags_of(path):
+    with av.open(str(path)) as container:
+        context = container.streams.video[0].codec_context
+        full = context.color_range == ColorRange.JPEG
+        return Tags(context.color_primaries, context.color_trc, context.colorspace, full)
+
+
+@pytest.mark.parametrize(("tags", "bits"), [
+    (Tags(9, 16, 9), 10),  # PQ
+    (Tags(9, 18, 9), 10),  # HLG
+    (Tags(5, 6, 5), 8),  # PAL
+    (Tags(2, 2, 6), 8),
+    (Tags(1, 1, 1, full=True), 8),
+])  # fmt: skip
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_colour_tags_are_kept_and_levels_are_those_of_the_source(call, tmp_path, tags, bits, suffix):
+    """What is stored of a known frame is what was stored: no way through other primaries, no change of brightness."""
+    path, out = tagged_film(tmp_path / f"a{suffix}", tags, bits), tmp_path / f"b{suffix}"
+    assert tags_of(path) == tags
+    made(call, path, "-o", out)
+    assert tags_of(out) == tags
+    before, after = (np.stack(list(read(p, deep=True, own=True))) / 65535 for p in (path, out))
+    assert psnr(after[::2] * 255, before * 255) > 38
+    assert np.abs((after[::2] - before).mean(axis=(1, 2))).max() < 0.6 / 255  # what H.264 does to small pictures
+
+
+def test_wide_colours_are_brought_to_bt709_where_their_tags_cannot_go(call, tmp_path):
+    """In an array, in red, green and blue, and in fewer bits than bright films need."""
+    path = tagged_film(tmp_path / "a.mp4", Tags(9, 16, 9), 10)
+    made(call, path, "-o", tmp_path / "b.npy")
+    assert (np.load(tmp_path / "b.npy")[::2] == array(path, deep=True)).all()
+    made(call, path, "-o", tmp_path / "c.mp4", "--bits", 8)
+    assert tags_of(tmp_path / "c.mp4") == BT709
+    made(call, path, "-o", tmp_path / "d.mkv", "--codec", "ffv1")
+    assert np.abs(array(tmp_path / "d.mkv")[::2].astype(int) - array(path)).max() <= 1
+
+
+def test_small_pictures_of_a_film_for_other_screens_are_for_ordinary_ones(call, tmp_path):
+    path = tagged_film(tmp_path / "a.mp4", Tags(9, 16, 9), 10)
+    made(call, path, "-o", tmp_path / "b.mp4")
+    seen = array(tmp_path / "b-preview.gif").astype(float)[0]
+    shown = array(path)[0].astype(float)
+    levels = np.array([seen[..., i].max() for i in range(3)])
+    assert np.abs(levels - [shown[..., i].max() for i in range(3)]).max() < 40
+
+
 @pytest.mark.parametrize("channels", [1, 2, 4, 16])
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
 def test_arrays_of_any_channels_keep_what_is_known(call, tmp_path, channels, kind):
@@ -165,12 +219,20 @@ def test_what_cannot_be_asked_for(call, tmp_path):
         (("--preview", "-2s"), "--preview must be more than 0"),
         (("--cuts", tmp_path / "no.txt"), "cannot read the list of cuts"),
         (("--save-cuts", tmp_path / "no" / "cuts.txt"), "a folder that exists"),
-        (("--save-cuts", path), "is there already"),
+        (("--save-cuts", path), "a name of its own"),
+        (("--save-cuts", path, "-y"), "a name of its own"),
+        (("--save-cuts", tmp_path / "o.mp4"), "a name of its own"),
+        (("--save-cuts", tmp_path / "o-sheet.png"), "a name of its own"),
+        (("--time", "1s", "--calls", 4), "leave --calls away"),
         (("--samples", 0), "--samples must be at least 1"),
+        (("--calls", 0), "--calls must be at least 1"),
         (("--codec", "ffv1"), "give h264, av1, vp9"),
         (("--bits", 16), "8 or 10 bits"),
     ]:
         refused(call("interpolate", path, *words, *out), told)
+    (tmp_path / "there.txt").write_text("12")
+    refused(call("interpolate", path, "--save-cuts", tmp_path / "there.txt", *out), "is there already")
+    (tmp_path / "there.txt").unlink()
     refused(call("interpolate", path, "-o", tmp_path / "no" / "x.doc"), "suffix")
     refused(call("interpolate", path, "-o", path / "b.mp4"), "choose another place")
     refused(call("interpolate", path, "-o", path), "exists")

@@ -344,4 +344,5 @@ def test_several_samples_have_a_spread(tmp_path):
     assert np.abs(one[::2].astype(int) - two[::2]).mean() < 2 < np.abs(one[1:7:2].astype(int) - two[1:7:2]).mean()
     spread = array(result["spread"])
     assert spread[1].mean() > 10 + spread[0].mean()
+    assert spread[1].max() > 150  # 0.1 of the range are more levels than are shown brightest
     assert len(spread) == 8

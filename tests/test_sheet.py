@@ -114,6 +114,22 @@ def test_labels_can_be_read():
     assert contrast > 10
 
 
+def test_numbers_above_the_columns_are_those_of_the_frames():
+    """A sheet of frames 0, 40 and 80 says so: without it they would be called 0, 1 and 2."""
+    rows = [("", clip(3))]
+    counted, plain = contact_sheet(rows, numbers=[0, 1, 2]), contact_sheet(rows)
+    assert (np.asarray(counted) == np.asarray(plain)).all()
+    sheet = contact_sheet(rows, numbers=[0, 40, 80])
+    top, left, _, right = box(sheet, clip(3)[2, 0, 0])
+    heads = [
+        picture.crop((left, 0, right, top)).convert("L").point(lambda v: 255 * (v > 60)) for picture in (sheet, plain)
+    ]
+    widths = [picture.getbbox()[2] - picture.getbbox()[0] for picture in heads]
+    assert widths[0] > 1.7 * widths[1]  # two figures, not one
+    with pytest.raises(BadInput, match="2 numbers for 3 columns"):
+        contact_sheet(rows, numbers=[0, 1])
+
+
 def test_grey_and_colour_and_other_sizes_stand_together():
     grey = np.full((2, 8, 8, 1), 99, np.uint8)
     sheet = contact_sheet([("grey", grey), ("colour", clip(2, 40, (30, 50)))])

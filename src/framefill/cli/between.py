@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from framefill.video.clock import Clock
     from framefill.video.deliver import Target
     from framefill.video.sinks import Plan
+    from framefill.video.tags import Tags
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,11 @@ class Between:
         carry = source.film if film and options.source_rate is None else None
         clock = source.clock(keep_start=carry is not None).closed()
         timeline = _timeline(options, clock)
-        _check_list(options.save_cuts, overwrite=options.overwrite)
-        plan = Plan(timeline.fps, timeline.base, options.codec or "", bits, carry, until=options.preview is not None)
+        _check_list(options, source, target)
+        own = _tags(source, target.suffix, options.codec, bits)
+        plan = Plan(
+            timeline.fps, timeline.base, options.codec or "", bits, carry, until=options.preview is not None, tags=own
+        )
         check_plan(target.video(0, 1), plan)
         return _Ready(
             self, source, target, plan, timeline, _cuts(options, timeline.clock), film, has_alpha(source.path)
@@ -102,8 +106,22 @@ def _bits(given: int, suffix: str, codec: str | None) -> int:
     return min([bits for bits in able if bits >= given] or [max(able)])
 
 
-def _check_list(path: Path | None, *, overwrite: bool) -> None:
+def _tags(source: Input, suffix: str, codec: str | None, bits: int) -> "Tags":
+    """What the result says of its colours: what the source does, where it is a film of luma that is no shallower."""
+    from framefill.video.sinks import CODECS, USUAL, is_film, is_rgb
+    from framefill.video.sources import colour_tags
+    from framefill.video.tags import BT709
+
+    coding = CODECS.get(codec or USUAL.get(suffix.lower(), ""))
+    able = is_film(suffix) and coding is not None and not is_rgb(coding.even[8])
+    return colour_tags(source.path) if able and bits >= min(source.info.bits, 10) else BT709
+
+
+def _check_list(options: "Interpolation", source: Input, target: "Target") -> None:
     """Whether a list of cuts can be written: better said before the work than after it."""
+    path, overwrite = options.save_cuts, options.overwrite
+    if path and path.absolute() in {file.absolute() for file in (source.path, *target.files(options.samples))}:
+        raise BadInput(f"--save-cuts {path}: that is the film itself, or a result; give the list a name of its own")
     if path and (path.is_dir() or not path.parent.is_dir()):
         raise BadInput(f"--save-cuts {path}: give a file in a folder that exists")
     if path and path.exists() and not overwrite:
@@ -175,7 +193,10 @@ class _Ready:
         return result | {"cuts": len(noted.numbers), "tier": chosen.name, "calls": chosen.calls}
 
     def _frames(self, limit: int | None) -> Iterator[Any]:
-        return islice(self.source.frames(deep=self.plan.bits > 8), limit)
+        from framefill.video.tags import BT709
+
+        own = self.plan.tags != BT709
+        return islice(self.source.frames(deep=self.plan.bits > 8, own=own), limit)
 
     def _interpolator(self, maker: "Made", cuts: "Cuts") -> "Interpolator":
         """All that is asked for."""

@@ -35,11 +35,11 @@ class Input:
     path: Path
     options: Writing
 
-    def frames(self, *, deep: bool = False) -> Iterator[Any]:
-        """Every frame, uint8 or uint16 (H, W, C)."""
+    def frames(self, *, deep: bool = False, own: bool = False) -> Iterator[Any]:
+        """Every frame, uint8 or uint16 (H, W, C); with `own` in the colours of the file, not BT.709."""
         from framefill.video.files import read
 
-        return read(self.path, deep=deep, most=int(self.options.most * 1e9))
+        return read(self.path, deep=deep, own=own, most=int(self.options.most * 1e9))
 
     @property
     def film(self) -> Path | None:
@@ -121,7 +121,7 @@ class Job:
 
     def run(self, clip: Path) -> None:
         """Does the work for a clip, or for every clip of a folder."""
-        positive(samples=self.options.samples)
+        self._check()
         clips = _clips(clip)
         output = self.options.output
         if clips and output and output.suffix and not output.is_dir():
@@ -131,9 +131,13 @@ class Job:
         else:
             self._all(clip, clips)
 
+    def _check(self) -> None:
+        calls = self.options.calls
+        positive(samples=self.options.samples, calls=1 if calls is None else calls)
+
     def make(self) -> None:
         """Does work that needs no clip."""
-        positive(samples=self.options.samples)
+        self._check()
         _say(self.options, self._one(None, self.options.output))
 
     def _all(self, folder: Path, clips: list[Path]) -> None:

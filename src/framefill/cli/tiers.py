@@ -46,6 +46,8 @@ def asked_for(options: "Interpolation", channels: int) -> Chosen | None:
     """What --model, --tier or nothing names for frames of so many channels; None where --time decides."""
     if sum(wish is not None for wish in (options.model, options.tier, options.time)) > 1:
         raise BadInput("--model, --tier and --time each say what makes the frames; give one of them")
+    if options.time is not None and options.calls:
+        raise BadInput("--time says how many network calls there are; leave --calls away, or give --tier best instead")
     if options.time is not None:
         seconds(options.time, "--time")
         return None

@@ -1,7 +1,7 @@
 """Decoded frames as red, green and blue: matrix, range, primaries and transfer as the file states them.
 
 Stored luma and colour differences become levels by the inverse of the file's matrix. Files for other screens are then
-brought to those of BT.709, which every output of framefill is tagged with: levels to light, light through the 3x3
+brought to those of BT.709, unless the file's own colours are asked for: levels to light, light through the 3x3
 matrix between the primaries (by way of CIE XYZ), light to levels. Nothing is clipped before the end.
 """
 
@@ -11,6 +11,8 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from numpy.typing import NDArray
+
+from framefill.video.tags import LUMA, Tags
 
 Floats = NDArray[np.float32]
 
@@ -25,22 +27,21 @@ _PRIMARIES = {  # x and y of red, green, blue; white is D65 in all (ITU-T H.273,
     12: (0.68, 0.32, 0.265, 0.69, 0.15, 0.06),
 }
 _WHITE = (0.3127, 0.3290)
-_LUMA = {1: (0.2126, 0.0722), 4: (0.30, 0.11), 7: (0.212, 0.087), 9: (0.2627, 0.0593), 10: (0.2627, 0.0593)}
-_BT601 = (0.299, 0.114)
 _UNSAID, _BT709, _IDENTITY, _PQ, _SD_LINES = 2, 1, 0, 16, 576
 PAPER_WHITE = 203.0  # candela per square metre, ITU-R BT.2408: what white paper has in a PQ film
 GAMMA = 2.4  # of a BT.1886 screen
 
 
-def rgb(frame: av.VideoFrame, *, deep: bool = False) -> np.ndarray:
+def rgb(frame: av.VideoFrame, *, deep: bool = False, own: bool = False) -> np.ndarray:
     """Pixels of a decoded frame, uint8 (H, W, C) or, if `deep`, uint16; C = 1 for grey formats, else 3.
 
     A frame that does not say its matrix has that of its size: BT.601 up to 576 lines, BT.709 above. HLG is shown as it
-    shows on an ordinary screen, which it was made for; PQ has its highlights rolled off above paper white.
+    shows on an ordinary screen, which it was made for; PQ has its highlights rolled off above paper white. `own` leaves
+    primaries and transfer as they are.
     """
     if frame.format.name.startswith("gray"):
         return _grey(frame, deep)
-    if _foreign(frame):
+    if not own and _foreign(frame):
         return _rounded(to_bt709(_exact(frame), frame.color_primaries, pq=frame.color_trc == _PQ), deep)
     if deep and not _is_rgb8(frame):
         return _rounded(_exact(frame), True)
@@ -68,6 +69,13 @@ def pq_light(levels: Floats) -> Floats:
     return light.astype(np.float32)
 
 
+def on_screen(levels: NDArray[np.uint8], tags: Tags) -> NDArray[np.uint8]:
+    """Levels (H, W, C) of a film with `tags`, for an ordinary screen; grey ones as they are."""
+    if levels.shape[-1] != 3 or not (tags.transfer == _PQ or _other(tags.primaries)):
+        return levels
+    return _rounded(to_bt709((levels / 255).astype(np.float32), tags.primaries, pq=tags.transfer == _PQ), False)
+
+
 def _rolled_off(light: Floats, *, knee: float = 0.75) -> Floats:
     """Light in which paper white is 1, kept up to the knee and bent above it to stay below 1, hue kept."""
     peak = light.max(axis=-1, keepdims=True).clip(min=1e-6)
@@ -77,8 +85,11 @@ def _rolled_off(light: Floats, *, knee: float = 0.75) -> Floats:
 
 
 def _foreign(frame: av.VideoFrame) -> bool:
-    primaries = int(frame.color_primaries)
-    return not _is_rgb(frame) and (frame.color_trc == _PQ or primaries in _PRIMARIES.keys() - {_BT709})
+    return not _is_rgb(frame) and (frame.color_trc == _PQ or _other(int(frame.color_primaries)))
+
+
+def _other(primaries: int) -> bool:
+    return primaries != _BT709 and primaries in _PRIMARIES
 
 
 def _is_rgb(frame: av.VideoFrame) -> bool:
@@ -101,7 +112,7 @@ def _exact(frame: av.VideoFrame) -> Floats:
     luma, blue, red = np.moveaxis(words.astype(np.float32), -1, 0)
     full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
     matrix = int(frame.colorspace)
-    kr, kb = _LUMA.get(int(_guessed(frame)) if matrix == _UNSAID else matrix, _BT601)
+    kr, kb = LUMA.get(int(_guessed(frame)) if matrix == _UNSAID else matrix, LUMA[5])
     luma = luma / 65535 if full else (luma - 16 * 256) / (219 * 256)
     blue, red = ((c - 32768) / (65535 if full else 224 * 256) for c in (blue, red))
     r, b = luma + 2 * (1 - kr) * red, luma + 2 * (1 - kb) * blue

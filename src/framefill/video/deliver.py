@@ -27,6 +27,7 @@ PICTURES = ".png"
 SHOWN = 240  # frames of a preview: enough to judge, whatever the length of the video
 LONGEST = 200  # bytes of a name: file systems take 255, and unfinished files have longer names
 COLUMNS = 24  # frames of a contact sheet
+BRIGHTEST = 64.0  # levels of spread that are shown brightest
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,11 @@ class Target:
         """A file beside the videos: "sheet.png", "preview.gif", "spread.mp4"."""
         return self.folder / f"{self.stem}-{what}"
 
+    def files(self, samples: int) -> list[Path]:
+        """All that may be written: the files of the samples, and what is beside them."""
+        beside = [self.beside(what) for what in ("sheet.png", "preview.gif", "spread.mp4")]
+        return [self.video(i, samples) for i in range(samples)] + beside
+
     @property
     def last(self) -> Path:
         """What is written last: where it is, all results are."""
@@ -72,8 +78,7 @@ class Target:
             raise MediaError(
                 f"cannot write to {self.folder}: {error.strerror}; choose another place with -o"
             ) from error
-        paths = [self.video(i, samples) for i in range(samples)]
-        paths += [self.beside(what) for what in ("sheet.png", "preview.gif", "spread.mp4")]
+        paths = self.files(samples)
         if max(len(os.fsencode(p.name)) for p in paths) > LONGEST:
             raise MediaError(f"{self.stem}: is too long for the names of results; give a short one with -o NAME.mp4")
         there = [p for p in paths if p.exists()]
@@ -115,7 +120,7 @@ def deliver(
                 writer.write(picture, time)
             frame = visible(deep)
             if heats:
-                heats.write(heat(frame.std(axis=0, ddof=1).mean(axis=-1)[None], top=64.0)[0], time)
+                heats.write(heat(frame.std(axis=0, ddof=1).mean(axis=-1)[None], top=BRIGHTEST)[0], time)
             if len(shown) < SHOWN:
                 shown.append(frame)
             known.append(given)
@@ -148,12 +153,15 @@ def _over_time(numbers: "array[float]", samples: int, frames: int) -> NDArray[np
     return np.array(numbers).reshape(frames, samples, -1).swapaxes(0, 1)
 
 
-def previews(filled: Filled, kept: list[int], target: Target) -> tuple[Path, Path]:
-    """An animation and a contact sheet of up to four samples and their spread; returns where they are."""
+def previews(filled: Filled, kept: list[int], target: Target, *, top: float = BRIGHTEST) -> tuple[Path, Path]:
+    """An animation and a contact sheet of up to four samples and their spread; returns where they are.
+
+    A spread of `top` levels is shown brightest.
+    """
     rows = [(f"sample {i + 1}" if len(filled.frames) > 1 else "result", filled.frames[i]) for i in kept[:4]]
     marks: list[Any] = [filled.known] * len(rows)
     if len(filled.frames) > 1:
-        rows.append(("spread", heat(filled.spread(), top=64.0)))
+        rows.append((f"spread, 0-{top:g}", heat(filled.spread(), top=top)))
         marks.append(None)
     preview, sheet = target.beside("preview.gif"), target.last
     animation = side_by_side(rows, known=marks)
@@ -163,7 +171,7 @@ def previews(filled: Filled, kept: list[int], target: Target) -> tuple[Path, Pat
     T = len(filled.known)
     columns = np.unique(np.linspace(0, T - 1, min(T, COLUMNS)).round().astype(int))
     picked = [(label, frames[columns]) for label, frames in rows]
-    picture = contact_sheet(picked, known=[m if m is None else m[columns] for m in marks])
+    picture = contact_sheet(picked, known=[m if m is None else m[columns] for m in marks], numbers=columns.tolist())
     with replacing(sheet) as part:
         picture.save(part, format="png")
     return preview, sheet

@@ -70,6 +70,7 @@ def read(
     stop: int | None = None,
     stride: int = 1,
     deep: bool = False,
+    own: bool = False,
     most: int = sources.MAX_TOTAL_PIXELS,
 ) -> Iterator[np.ndarray]:
     """Frames `start`, `start + stride`, ... before `stop` (None: the end), each uint8 (H, W, C), uint16 if `deep`.
@@ -77,7 +78,8 @@ def read(
     `path` is a video or GIF (turned upright; grey pixel formats have C = 1, others 3; a varying rate is read frame by
     frame), a folder of pictures in natural order (2 before 10), one picture or TIFF stack, or an array (T, H, W) or
     (T, H, W, C) with any number of channels of uint8, uint16 or floats in [0, 1]: .npy, .npz, .h5, with `::name` where
-    a file holds several. What lies before `start` is decoded and dropped; nothing after `stop` is touched.
+    a file holds several. A film is brought to the colours of BT.709, or left in its
+    `own`. What lies before `start` is decoded and dropped; nothing after `stop` is touched.
 
     Raises BadInput for an impossible range; MediaError for a file that is missing, foreign, empty or damaged (when the
     stream comes to the damage), frames of different shapes or of more than 64 million pixels, more than `most` pixels
@@ -86,7 +88,9 @@ def read(
     if start < 0 or stride < 1 or (stop is not None and stop <= start):
         raise BadInput(f"frames {start}:{stop}:{stride} are none; give 0 <= start < stop and stride >= 1")
     with _reading(Path(path)):
-        return _stream(Path(path), islice(sources.frames(Path(path), deep=deep), start, stop, stride), start, most)
+        return _stream(
+            Path(path), islice(sources.frames(Path(path), deep=deep, own=own), start, stop, stride), start, most
+        )
 
 
 def read_clip(
@@ -232,7 +236,7 @@ def _stream(path: Path, frames: Iterator[sources.Frame], start: int, most: int) 
         total += pixels.shape[0] * pixels.shape[1]
         if total > most:
             raise MediaError(
-                f"{path}: has more than {most} pixels in {count + 1} frames; read fewer frames, or raise the limit"
+                f"{path}: has more than {most} pixels in {count + 1} frames; read fewer, or raise the limit (--most)"
             )
         yield pixels
         shape, count = pixels.shape, count + 1

@@ -25,6 +25,7 @@ from PIL import Image
 from framefill.errors import BadInput, NotWritten
 from framefill.video.between.engine import Shown
 from framefill.video.clip import visible
+from framefill.video.colour import on_screen
 from framefill.video.deliver import SHOWN, Target, previews
 from framefill.video.files import Writer, read, writing
 from framefill.video.filled import Filled
@@ -33,9 +34,11 @@ from framefill.video.journal import lock
 from framefill.video.passengers import Passengers
 from framefill.video.sheet import heat
 from framefill.video.sinks import USUAL, Plan, is_film
+from framefill.video.tags import Tags
 
 LENGTH = 60  # frames of a part: seconds to minutes of work, and a film may begin anew so often
 SMALL = 320  # pixels of the longer side of a preview
+BRIGHTEST = 8.0  # levels of spread that are shown brightest: drawings between two known frames differ little
 
 Frames = NDArray[Any]
 """uint8 or uint16 (N, H, W, C), one frame of every sample."""
@@ -93,7 +96,7 @@ class Parts:
         small = [self._small(strand) for strand in self._strands(0) if strand.goal is None]
         flags = np.frombuffer(self.known, bool)
         filled = Filled(np.stack(small), flags[:SHOWN], self.plan.fps)
-        preview, sheet = previews(filled, list(range(len(small))), self.target)
+        preview, sheet = previews(filled, list(range(len(small))), self.target, top=BRIGHTEST)
         return {
             "videos": [str(self.target.video(i, self.samples)) for i in range(self.samples)],
             "preview": str(preview),
@@ -144,7 +147,8 @@ class Parts:
         if self.samples > 1:
             kinds.append(Strand("spread", self.target.beside("spread.mp4"), plain, _spread))
         if 0 <= number < -(-SHOWN // LENGTH):
-            kinds += [Strand(f"small-{i + 1}", None, plain, partial(_small, i)) for i in range(min(self.samples, 4))]
+            views = [partial(_small, i, self.plan.tags) for i in range(min(self.samples, 4))]
+            kinds += [Strand(f"small-{i}", None, plain, view) for i, view in enumerate(views, 1)]
         return kinds
 
     def _files(self, strand: Strand) -> list[Path]:
@@ -201,13 +205,13 @@ def _sample(index: int, pixels: Frames) -> NDArray[Any]:
 
 
 def _spread(pixels: Frames) -> NDArray[np.uint8]:
-    return heat(visible(pixels).std(axis=0, ddof=1).mean(axis=-1)[None], top=64.0)[0]
+    return heat(visible(pixels).std(axis=0, ddof=1).mean(axis=-1)[None], top=BRIGHTEST)[0]
 
 
-def _small(index: int, pixels: Frames) -> NDArray[np.uint8]:
+def _small(index: int, tags: Tags, pixels: Frames) -> NDArray[np.uint8]:
     frame = visible(pixels[index])
     factor = -(-max(frame.shape[:2]) // SMALL)
-    if factor == 1:
-        return frame
-    picture = Image.fromarray(frame[..., 0] if frame.shape[-1] == 1 else np.ascontiguousarray(frame)).reduce(factor)
-    return np.asarray(picture).reshape(picture.height, picture.width, -1)
+    if factor > 1:
+        picture = Image.fromarray(frame[..., 0] if frame.shape[-1] == 1 else np.ascontiguousarray(frame)).reduce(factor)
+        frame = np.asarray(picture).reshape(picture.height, picture.width, -1)
+    return on_screen(frame, tags)

@@ -32,21 +32,27 @@ _MAGMA = np.array(
 )
 
 
-def contact_sheet(rows: Rows, *, known: Known | None = None, scale: int | None = None) -> Image.Image:
+def contact_sheet(
+    rows: Rows, *, known: Known | None = None, scale: int | None = None, numbers: Sequence[int] | None = None
+) -> Image.Image:
     """One picture of all `rows`, each a label and frames uint8 (T, H, W, C), on a dark ground.
 
     `known` has for each row which frames were given, bool (T,): those get a grey border, frames filled in a
     green one. None instead, for one row or all, draws no border. `scale` enlarges frames by a whole factor
-    without smoothing; None chooses one so that small frames can be seen and large ones are reduced. A sheet
-    is at most about 1600 pixels wide. Raises BadInput if there are no rows, and for frames or marks of
-    another kind.
+    without smoothing; None chooses one so that small frames can be seen and large ones are reduced. `numbers`
+    are written above the columns, where frames are some of a longer clip; None counts from 0. A sheet is at
+    most about 1600 pixels wide. Raises BadInput if there are no rows, for frames or marks of another kind,
+    and for fewer numbers than columns.
     """
     marks = _marks(rows, known)
     tiles = [[_tile(frame, scale, _SHEET) for frame in frames] for _, frames in rows]
     layout = _layout([label for label, _ in rows], tiles)
+    numbers = range(layout.frames) if numbers is None else numbers
+    if len(numbers) != layout.frames:
+        raise BadInput(f"{len(numbers)} numbers for {layout.frames} columns of frames; give one for each, or None")
     marked = any(mark is not None for mark in marks)
     sheet = Image.new("RGB", (layout.width, layout.height + marked * (_LINE + _GAP)), _GROUND)
-    _write_axes(ImageDraw.Draw(sheet), layout, [label for label, _ in rows])
+    _write_axes(ImageDraw.Draw(sheet), layout, [label for label, _ in rows], numbers)
     for row, number in product(range(len(rows)), range(layout.frames)):
         if number < len(tiles[row]):
             _place(
@@ -182,10 +188,10 @@ def _panel(rows: Rows, marks: Known, scale: int | None, number: int) -> np.ndarr
     return np.array(panel)
 
 
-def _write_axes(draw: ImageDraw.ImageDraw, layout: _Layout, labels: list[str]) -> None:
+def _write_axes(draw: ImageDraw.ImageDraw, layout: _Layout, labels: list[str], numbers: Sequence[int]) -> None:
     middle = (layout.cell[0] - _GAP) // 2, (layout.cell[1] - _GAP) // 2
-    for number in range(layout.frames):
-        x, y = layout.corner(0, number)
+    for column, number in enumerate(numbers):
+        x, y = layout.corner(0, column)
         draw.text((x + middle[0], y - _LINE // 2), str(number), _FAINT, _font(), anchor="mm")
     for (row, label), first in product(enumerate(labels), range(0, layout.frames, layout.columns)):
         y = layout.corner(row, first)[1] + middle[1]

@@ -1,8 +1,8 @@
 """Where frames go: video, GIF, array, pictures, each written as a stream.
 
 A sink is made with a path, a `Plan` and the shape (H, W, C) of its frames; `write` takes one frame and forgets it;
-`close` completes the file. Video is converted and tagged as BT.709, luma 0.2126 R + 0.7152 G + 0.0722 B in 16..235,
-so that every player shows the colours that were given; FFV1 stores red, green and blue as they are, without loss.
+`close` completes the file. Video is tagged as planned, usually as BT.709, luma 0.2126 R + 0.7152 G + 0.0722 B in
+16..235, so that every player shows the colours that were given; FFV1 stores red, green and blue, without loss.
 """
 
 from collections.abc import Callable
@@ -13,15 +13,16 @@ from typing import Any, NamedTuple, Protocol
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace, Interpolation
+from av.video.reformatter import ColorRange, Interpolation
 from av.video.stream import VideoStream
 from PIL import Image
 
 from framefill.errors import MediaError
+from framefill.video import luma
 from framefill.video.clip import to_bytes, to_words, with_channels
 from framefill.video.passengers import Passengers
+from framefill.video.tags import BT709, MATRICES, Tags
 
-_BT709 = 1  # in each table of ITU-T H.273: primaries, transfer and matrix
 _TO_YUV = int(Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP)
 BITS = (8, 10, 16)
 
@@ -32,7 +33,8 @@ class Plan:
 
     `fps` is the rate in frames per second; `base` the unit of the times that frames are given, in seconds (None: they
     are even); `codec` one of `CODECS` (empty: what suits the suffix); `bits` of a level, 8, 10 or 16; `carry` a file
-    whose sound and subtitles are copied into this one, with `until` only as far as the pictures go.
+    whose sound and subtitles are copied into this one, with `until` only as far as the pictures go; `tags` what video
+    says of its colours, which frames must have already.
     """
 
     fps: Fraction
@@ -41,6 +43,7 @@ class Plan:
     bits: int = 8
     carry: Path | None = None
     until: bool = False
+    tags: Tags = BT709
 
 
 class Sink(Protocol):
@@ -115,7 +118,7 @@ class _Video:
         _check_channels(path, shape, (1, 3))
         suffix = path.suffix.lower()
         codec = CODECS[plan.codec or USUAL[suffix]]
-        self._gif, self._bits = codec.encoder == "gif", plan.bits
+        self._gif, self._bits, self._tags = codec.encoder == "gif", plan.bits, plan.tags
         # GIF counts hundredths of a second, and players slow down a frame that lasts less than two of them.
         fps = min(plan.fps, Fraction(50)) if self._gif else plan.fps
         self._base = plan.base if plan.base and not self._gif else 1 / fps
@@ -129,10 +132,10 @@ class _Video:
         self._stream, self._even = stream, plan.base is None or self._gif
         self.passengers = Passengers(plan.carry, self._container) if plan.carry else None
         if not self._gif:
-            _tag(stream)
+            _tag(stream, plan.tags)
 
     def write(self, frame: np.ndarray, time: Fraction | None = None) -> None:
-        picture = _paletted(to_bytes(frame)) if self._gif else _converted(frame, str(self._stream.pix_fmt), self._bits)
+        picture = _paletted(to_bytes(frame)) if self._gif else self._converted(frame)
         place = self._count if self._even or time is None else round(time / self._base)
         # Times nearer than one unit of the file would stop the player's clock.
         self._last = picture.pts = max(place, self._last + 1)
@@ -141,6 +144,9 @@ class _Video:
             self.passengers.until(picture.pts * self._base)
         self._container.mux(self._stream.encode(picture))
         self._count += 1
+
+    def _converted(self, frame: np.ndarray) -> av.VideoFrame:
+        return _converted(frame, str(self._stream.pix_fmt), self._bits, self._tags)
 
     def close(self) -> None:
         try:
@@ -156,24 +162,31 @@ def _check_channels(path: Path, shape: tuple[int, ...], able: tuple[int, ...]) -
         raise MediaError(f"{path}: holds {' or '.join(map(str, able))} channels, not {shape[2]}; give .npy or .h5")
 
 
-def _tag(stream: VideoStream) -> None:
+def _tag(stream: VideoStream, tags: Tags) -> None:
     context = stream.codec_context
-    rgb = str(stream.pix_fmt).startswith(("bgr", "gbr"))
-    context.color_range = ColorRange.JPEG if rgb else ColorRange.MPEG
-    context.color_primaries = context.color_trc = _BT709
+    rgb = is_rgb(str(stream.pix_fmt))
+    context.color_range = ColorRange.JPEG if rgb or tags.full else ColorRange.MPEG
+    context.color_primaries, context.color_trc = tags.primaries, tags.transfer
     if not rgb:
-        context.colorspace = _BT709
+        context.colorspace = tags.matrix
 
 
-def _converted(frame: np.ndarray, pixel_format: str, bits: int) -> av.VideoFrame:
+def is_rgb(pixel_format: str) -> bool:
+    """Whether pixels are stored as red, green and blue."""
+    return pixel_format.startswith(("bgr", "gbr"))
+
+
+def _converted(frame: np.ndarray, pixel_format: str, bits: int, tags: Tags) -> av.VideoFrame:
     colour = np.ascontiguousarray(with_channels(to_bytes(frame) if bits == 8 else to_words(frame), 3))
+    if not is_rgb(pixel_format) and (bits > 8 or tags.full):
+        return luma.stored(colour, pixel_format, tags)
     picture = av.VideoFrame.from_ndarray(colour, format="rgb24" if bits == 8 else "rgb48le")
-    if pixel_format.startswith(("bgr", "gbr")):
+    if is_rgb(pixel_format):
         return picture.reformat(format=pixel_format, interpolation=_TO_YUV)
     return picture.reformat(
         format=pixel_format,
         interpolation=_TO_YUV,
-        dst_colorspace=Colorspace.ITU709,
+        dst_colorspace=MATRICES[tags.matrix],
         src_color_range=ColorRange.JPEG,
         dst_color_range=ColorRange.MPEG,
     )

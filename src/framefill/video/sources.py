@@ -21,8 +21,9 @@ from av.video.stream import VideoStream
 from PIL import Image
 
 from framefill.errors import MediaError
-from framefill.video import colour, stacks
+from framefill.video import colour, stacks, tags
 from framefill.video.stacks import MAX_PIXELS, Frame, check_size
+from framefill.video.tags import BT709, Tags
 
 _MOVING = "mp4 m4v mov 3gp mkv webm avi mpg mpeg ts m2ts mts ogv flv wmv y4m gif"
 VIDEOS = frozenset(f".{name}" for name in _MOVING.split())
@@ -37,13 +38,16 @@ DEFAULT_FPS = Fraction(25)  # of what has no rate of its own: arrays and picture
 _DEMUXERS = "mov,matroska,avi,mpeg,mpegvideo,mpegts,m4v,ogg,flv,asf,gif,yuv4mpegpipe,mjpeg,h264,hevc,ivf,mxf"
 
 
-def frames(path: Path, *, deep: bool = False) -> Iterator[Frame]:
-    """The frames of whatever `path` is, 16 bits each if `deep`; MediaError at once for what is not there."""
+def frames(path: Path, *, deep: bool = False, own: bool = False) -> Iterator[Frame]:
+    """The frames of whatever `path` is, 16 bits each if `deep`; MediaError at once for what is not there.
+
+    Those of a film are brought to the colours of BT.709, unless its `own` are asked for.
+    """
     if os.path.isdir(path) or is_picture(path):
         return _pictures(path, deep)
     if not os.path.isfile(stacks.split_name(path)[0]):
         raise MediaError(f"{path}: no such file or folder; framefill reads {READABLE}")
-    return stacks.array_frames(path, deep=deep) if stacks.is_stack(path) else _video_frames(path, deep)
+    return stacks.array_frames(path, deep=deep) if stacks.is_stack(path) else _video_frames(path, deep, own)
 
 
 def header(path: Path) -> tuple[Fraction, int | None, str, int]:
@@ -63,6 +67,15 @@ def header(path: Path) -> tuple[Fraction, int | None, str, int]:
         form = stream.codec_context.format
         bits = max((part.bits for part in form.components), default=8) if form else 8
         return rate(stream), stream.frames or None, stream.codec_context.name, bits
+
+
+def colour_tags(path: Path) -> Tags:
+    """What the first frame of a film says of its colours; `BT709` of what is no film, or empty."""
+    if os.path.isdir(path) or is_picture(path) or stacks.is_stack(path):
+        return BT709
+    with opened(path) as container:
+        first = next(container.decode(track(path, container)), None)
+        return tags.of(first) if first else BT709
 
 
 def has_alpha(path: Path) -> bool:
@@ -169,7 +182,7 @@ def _pictures(path: Path, deep: bool) -> Iterator[Frame]:
     return (partial(stacks.picture, path, deep=deep, page=page) for page in range(stacks.pages(path)))
 
 
-def _video_frames(path: Path, deep: bool) -> Iterator[Frame]:
+def _video_frames(path: Path, deep: bool, own: bool) -> Iterator[Frame]:
     with opened(path) as container:
         stream = track(path, container)
         stream.thread_type = "SLICE"  # frames in parallel are faster, but lose errors
@@ -178,8 +191,8 @@ def _video_frames(path: Path, deep: bool) -> Iterator[Frame]:
             if frame.is_corrupt:
                 raise ValueError("the picture is incomplete")
             check_size(path, frame.width, frame.height)
-            yield partial(_pixels, frame, deep)
+            yield partial(_pixels, frame, deep, own)
 
 
-def _pixels(frame: av.VideoFrame, deep: bool) -> np.ndarray:
-    return np.ascontiguousarray(np.rot90(colour.rgb(frame, deep=deep), round(frame.rotation / 90)))
+def _pixels(frame: av.VideoFrame, deep: bool, own: bool) -> np.ndarray:
+    return np.ascontiguousarray(np.rot90(colour.rgb(frame, deep=deep, own=own), round(frame.rotation / 90)))
