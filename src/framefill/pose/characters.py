@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from framefill.errors import BadInput
-from framefill.pose import anny, habits
-from framefill.pose.body import Body
+from framefill.pose import anny, habits, inversion
+from framefill.pose.body import GENDERS, Body
 from framefill.pose.effectors import Effector, Place, Turn
 from framefill.pose.files import asf, bvh, glb, smpl
 from framefill.pose.human import human
 from framefill.pose.motion import Motion
 from framefill.pose.retarget import Rig
+from framefill.pose.skeleton import Skeleton
 from framefill.pose.solve import Solution, solve
 
 FEET = ("left_ankle", "right_ankle")
@@ -103,6 +104,14 @@ def wearing(body: Body, shape: Sequence[float] = (), gender: str = "neutral") ->
     """A body of some shape."""
     numbers = tuple(float(value) for value in shape)
     return Character(Rig.of(body.skeleton(numbers)), body.rest(numbers).double(), body, numbers, gender)
+
+
+def own(skeleton: Skeleton) -> Character | None:
+    """framefill's body in the shape that has these bones, of the gender that is nearest; None where none has them."""
+    shapes = {gender: inversion.exactly(skeleton, human(gender)) for gender in GENDERS}
+    found = [(sum(value**2 for value in shape), gender) for gender, shape in shapes.items() if shape is not None]
+    gender = min(found, default=(0.0, ""))[1]
+    return wearing(human(gender), shapes[gender] or (), gender) if gender else None
 
 
 def skeleton_of(path: Path) -> Motion:
