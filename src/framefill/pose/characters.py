@@ -26,6 +26,7 @@ from framefill.pose.solve import Solution, solve
 
 FEET = ("left_ankle", "right_ankle")
 LOWER = ("pelvis", "hip", "knee", "ankle", "foot")
+WIDEST = 8.0  # standard deviations of shape: beyond, bones can vanish, or point the other way
 STANDING, FLAT = 0.03, 0.2  # metres and radians: how exactly feet stay where nobody asked for them
 
 
@@ -101,8 +102,11 @@ def load(path: Path | None, shape: Sequence[float] = (), gender: str = "neutral"
 
 
 def wearing(body: Body, shape: Sequence[float] = (), gender: str = "neutral") -> Character:
-    """A body of some shape."""
+    """A body of some shape. Raises BadInput for too many numbers, or shapes that nobody has."""
     numbers = tuple(float(value) for value in shape)
+    beyond = [value for value in numbers if abs(value) > WIDEST]
+    if beyond:
+        raise BadInput(f"a shape with {beyond[0]:g} standard deviations; give numbers from {-WIDEST:g} to {WIDEST:g}")
     return Character(Rig.of(body.skeleton(numbers)), body.rest(numbers).double(), body, numbers, gender)
 
 
