@@ -115,19 +115,21 @@ def test_test_clips_are_held_out():
 
 
 LOOK = """
-import bpy, json, sys, numpy
-numpy.bool = bool  # Debian 12: Blender 3.4's importer is older than its numpy
+import bpy, builtins, json, sys, numpy
+numpy.bool = bool  # Debian 12: Blender 3.4's importers are older than its numpy, and than its Python
+plain = open
+builtins.open = lambda file, mode="r", *words, **more: plain(file, mode.replace("U", ""), *words, **more)
 path, frames = sys.argv[-2:]
 bpy.ops.wm.read_factory_settings(use_empty=True)
 if path.endswith(".bvh"):
     bpy.ops.preferences.addon_enable(module="io_anim_bvh")
-    bpy.ops.import_anim.bvh(filepath=path, global_scale=0.01, frame_start=0, rotate_mode="QUATERNION")
+    bpy.ops.import_anim.bvh(filepath=path, global_scale=0.01, frame_start=1, rotate_mode="QUATERNION")
 else:
     bpy.ops.import_scene.gltf(filepath=path)
 arm = next(o for o in bpy.data.objects if o.type == "ARMATURE")
 scene, found = bpy.context.scene, []
 for frame in range(int(frames)):
-    at = frame if path.endswith(".bvh") else frame / 30 * scene.render.fps / scene.render.fps_base
+    at = 1 + frame if path.endswith(".bvh") else frame / 30 * scene.render.fps / scene.render.fps_base
     scene.frame_set(int(at), subframe=at % 1)
     found.append({b.name: [list(row) for row in arm.matrix_world @ b.matrix] for b in arm.pose.bones})
 rest = {b.name: [list(row) for row in arm.matrix_world @ b.matrix_local] for b in arm.data.bones}
