@@ -93,6 +93,7 @@ def solve(
     seed: int = 0,
     floating: bool = False,
     nearest: bool = False,
+    steady: float = 0.0,
     who: Whose = OWN,
     out: To = NOWHERE,
 ) -> None:
@@ -107,12 +108,17 @@ def solve(
         seed: Same seed, same samples.
         floating: Let the feet go; otherwise they stand unless a handle is on pelvis, legs or feet.
         nearest: Take the nearest pose where handles cannot be met, instead of refusing.
+        steady: The poses are frames of a motion: average each over about so many before and behind it, such as 1.5.
     """
     character = who.load()
     out.check(character)
     wanted = _handles(character, effector, handles)
     told = wanted if floating else character.standing(wanted)
+    if steady and samples != 1:
+        raise BadInput("samples are no motion; give --samples or --steady, not both")
     found = _several(character, told, samples, seed) if samples != 1 else character.solve(told)
+    if steady:
+        found = _steadied(character, [found], steady)[0]
     _judge(found, len(wanted), nearest)
     from framefill.pose import results
     from framefill.pose.effectors import Place
@@ -137,6 +143,19 @@ def _several(character: "Character", told: "list[Effector]", samples: int, seed:
     return plausible.several(character.rig.skeleton, told, character.manner, samples, rng)
 
 
+def _steadied(character: "Character", found: "list[Solution]", frames: float) -> "list[Solution]":
+    """Poses, one after the other frames of a motion, without their tremble."""
+    import torch
+
+    from framefill.pose import steady
+
+    skeleton, sizes = character.rig.skeleton, [len(one.root) for one in found]
+    local, root = torch.cat([one.local for one in found]), torch.cat([one.root for one in found])
+    local, root = steady.averaged(local, root, frames)
+    parts = zip(found, local.split(sizes), root.split(sizes), strict=True)
+    return [steady.held(skeleton, one.effectors, turns, place, character.manner.limits) for one, turns, place in parts]
+
+
 def _uncertainty(character: "Character", found: "Solution") -> dict[str, float]:
     """Metres by which each joint of the first pose may be elsewhere (one standard deviation)."""
     from framefill.pose import plausible
@@ -152,6 +171,7 @@ def keypoints(
     layout: Literal["coco", "mediapipe", "h36m", "smpl"] = "coco",
     tolerance: float = 0.02,
     resize: bool = False,
+    steady: float = 0.0,
     who: Whose = OWN,
     out: To = NOWHERE,
 ) -> None:
@@ -164,6 +184,7 @@ def keypoints(
         layout: Whose order the points are in.
         tolerance: By how much handles may give way, in metres.
         resize: First bring the points to the character's size by the lengths of limbs.
+        steady: The poses are frames of a motion: average each over about so many before and behind it, such as 1.5.
     """
     from framefill.pose import flat
     from framefill.pose import keypoints as known
@@ -181,7 +202,7 @@ def keypoints(
             seen = {name: size * point for name, point in seen.items()}
         depth = flat.OPEN if in_picture else 0.0
         found.append(character.solve(known.handles(seen, character, tolerance, depth=depth)))
-    _tell_poses(character, found, out)
+    _tell_poses(character, _steadied(character, found, steady) if steady else found, out)
 
 
 def _json(path: Path) -> Any:
