@@ -88,9 +88,8 @@ def test_the_verbs_steady_what_they_are_told_to(call, tmp_path):
     targets = [np.array([0.35 + 0.01 * step, 1.2, 0.25]) + rng.normal(0, 0.01, 3) for step in range(12)]
     word = "left_wrist=" + ";".join(",".join(f"{value:.4f}" for value in target) for target in targets) + "~0.02"
     points = tmp_path / "points.json"
-    local, root = swing(12)
-    local = local[:1].expand_as(local)
-    seen = kinematics.forward(BODY, local, root)[0] + 0.01 * torch.from_numpy(rng.standard_normal((12, 24, 3)))
+    local, root = swing(24)
+    seen = kinematics.forward(BODY, local, root)[0] + 0.01 * torch.from_numpy(rng.standard_normal((24, 24, 3)))
     points.write_text(json.dumps(seen.tolist()))
     for words in (("solve", "-e", word), ("keypoints", points, "--layout", "smpl")):
         made = []

@@ -3,7 +3,7 @@
 Frames are solved one by one. Where handles move evenly, poses do; where they tremble within their tolerance, as an
 estimator's keypoints do, every frame is made the mean of its neighbours with Gaussian weights: of the root's place,
 and of every joint's turn (the rotation nearest to the mean of matrices). The window is symmetric, so it shrinks at
-both ends: even motion is kept, and nothing lags. Handles that are pinned are then met again, by a solve that stays near.
+both ends: even motion is kept, and nothing lags. Pinned handles are then met again, by a solve that stays near.
 """
 
 from collections.abc import Sequence
