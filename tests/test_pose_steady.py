@@ -98,6 +98,8 @@ def test_the_verbs_steady_what_they_are_told_to(call, tmp_path):
             assert code == 0, told
             made.append(torch.tensor([[*pose["positions"].values()] for pose in json.loads(out)["poses"]]))
         assert jerk(made[1]) < 0.5 * jerk(made[0])
+    leaps = "left_wrist=0.4,1.1,0.2;0.5,1.2,0.3;0.3,1.4,0.2~0.01"  # met, then averaged away: no reason to refuse
+    assert call("pose", "solve", "-e", leaps, "--steady", "1.5")[0] == 0
     assert call("pose", "solve", "-e", word, "-n", "2", "--steady", "1")[0] == 2
     code, out, told = call("pose", "solve", "-e", word, "--steady=-1")
     assert (code, out) == (2, "")

@@ -117,9 +117,9 @@ def solve(
     if steady and samples != 1:
         raise BadInput("samples are no motion; give --samples or --steady, not both")
     found = _several(character, told, samples, seed) if samples != 1 else character.solve(told)
+    _judge(found, len(wanted), nearest)
     if steady:
         found = _steadied(character, [found], steady)[0]
-    _judge(found, len(wanted), nearest)
     from framefill.pose import results
     from framefill.pose.effectors import Place
 
