@@ -1,5 +1,6 @@
 """Learning poses: the law of handles, losses on worked examples, rows as functions of their seeds, and the proposal."""
 
+import json
 import math
 
 import numpy as np
@@ -238,3 +239,26 @@ def test_a_proposal_that_misses_handles_is_not_kept():
     assert not missed.met().any()
     torch.testing.assert_close(proposal.kept(met, missed).positions, met.positions)
     torch.testing.assert_close(proposal.kept(missed, met).positions, met.positions)
+
+
+def test_the_verb_asks_the_network_that_it_is_given(call, monkeypatch, tmp_path):
+    local, positions = true_pose()
+    words = [("-e", f"{one.joint}={','.join(map(str, one.target.tolist()))}")
+             for one in handles_of(positions, "pelvis left_wrist right_ankle left_ankle")]  # fmt: skip
+    words = [word for pair in words for word in pair]
+    poser = proposal.Poser(Knows(local.float()))
+    monkeypatch.setattr("framefill.load", lambda path: poser if path.name == "run" else "another product")
+    errors = []
+    for more in ((), ("--model", "run")):
+        code, out, told = call("pose", "solve", *words, *more, "--json")
+        assert code == 0, told
+        made = torch.tensor([*json.loads(out)["poses"][0]["positions"].values()]).double()
+        errors.append((made - positions).norm(dim=-1).mean().item())
+    assert errors[1] < 0.9 * errors[0]
+    for more, message in (
+        (("--model", "other"), "is no network for poses"),
+        (("--model", "run", "-n", "2"), "come from the habit"),
+    ):
+        code, out, told = call("pose", "solve", *words, *more)
+        assert (code, out) == (2, "")
+        assert message in told

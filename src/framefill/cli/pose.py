@@ -94,6 +94,7 @@ def solve(
     floating: bool = False,
     nearest: bool = False,
     steady: float = 0.0,
+    model: Path | None = None,
     who: Whose = OWN,
     out: To = NOWHERE,
 ) -> None:
@@ -109,14 +110,18 @@ def solve(
         floating: Let the feet go; otherwise they stand unless a handle is on pelvis, legs or feet.
         nearest: Take the nearest pose where handles cannot be met, instead of refusing.
         steady: The poses are frames of a motion: average each over about so many before and behind it, such as 1.5.
+        model: A network that `framefill train pose` made; its proposal is refined. None ships (docs/pose.md says why).
     """
     character = who.load()
     out.check(character)
     wanted = _handles(character, effector, handles)
     told = wanted if floating else character.standing(wanted)
-    if steady and samples != 1:
-        raise BadInput("samples are no motion; give --samples or --steady, not both")
-    found = _several(character, told, samples, seed) if samples != 1 else character.solve(told)
+    if (steady or model) and samples != 1:
+        raise BadInput("samples are no motion, and come from the habit; give --samples without --steady and --model")
+    if model:
+        found = _proposed(character, told, model)
+    else:
+        found = _several(character, told, samples, seed) if samples != 1 else character.solve(told)
     _judge(found, len(wanted), nearest)
     if steady:
         found = _steadied(character, [found], steady)[0]
@@ -141,6 +146,19 @@ def _several(character: "Character", told: "list[Effector]", samples: int, seed:
         raise BadInput(f"a seed of {seed}; give 0 or more")
     rng = np.random.default_rng(seed)
     return plausible.several(character.rig.skeleton, told, character.manner, samples, rng)
+
+
+def _proposed(character: "Character", told: "list[Effector]", model: Path) -> "Solution":
+    import framefill
+    from framefill.pose.proposal import Poser
+
+    if character.body is None:
+        raise BadInput("a network knows framefill's and SMPL's bodies; leave --model or --character out")
+    poser = framefill.load(model)
+    if not isinstance(poser, Poser):
+        raise BadInput(f"{model} is no network for poses; give what framefill train pose made")
+    skeleton, manner = character.rig.skeleton, character.manner
+    return poser.solve(skeleton, told, manner, shape=character.shape, gender=character.gender)
 
 
 def _steadied(character: "Character", found: "list[Solution]", frames: float) -> "list[Solution]":
