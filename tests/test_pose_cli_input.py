@@ -189,6 +189,11 @@ def test_numbers_that_are_none(refused, rig_bvh):
     assert "nan frames per second" in refused("between", "rig.bvh", "--fps", "nan", "-o", "o.bvh")
 
 
+def test_shapes_that_nobody_has(refused, empty):
+    for shape in ("1000", "0,-40", "0,0,0,0,0,8.5"):  # bones of 60 m, bones and skin turned inside out
+        assert "give numbers from -8 to 8" in refused("solve", "-e", "head=pin", f"--shape={shape}")
+
+
 # Files
 
 

@@ -1,5 +1,6 @@
 """Learning poses: the law of handles, losses on worked examples, rows as functions of their seeds, and the proposal."""
 
+import json
 import math
 
 import numpy as np
@@ -11,6 +12,7 @@ from framefill.errors import BadInput
 from framefill.nets.protores import LOOK_AT, POSITION, ROTATION, Handles, ProtoRes
 from framefill.pose import habits, handling, kinematics, practice, proposal, rotations
 from framefill.pose.effectors import Look, Place, Turn
+from framefill.pose.files import amass
 from framefill.pose.habits import manner
 from framefill.pose.human import human
 from framefill.pose.solve import solve
@@ -238,3 +240,47 @@ def test_a_proposal_that_misses_handles_is_not_kept():
     assert not missed.met().any()
     torch.testing.assert_close(proposal.kept(met, missed).positions, met.positions)
     torch.testing.assert_close(proposal.kept(missed, met).positions, met.positions)
+
+
+def test_the_verb_asks_the_network_that_it_is_given(call, monkeypatch, tmp_path):
+    local, positions = true_pose()
+    words = [("-e", f"{one.joint}={','.join(map(str, one.target.tolist()))}")
+             for one in handles_of(positions, "pelvis left_wrist right_ankle left_ankle")]  # fmt: skip
+    words = [word for pair in words for word in pair]
+    poser = proposal.Poser(Knows(local.float()))
+    monkeypatch.setattr("framefill.load", lambda path: poser if path.name == "run" else "another product")
+    errors = []
+    for more in ((), ("--model", "run")):
+        code, out, told = call("pose", "solve", *words, *more, "--json")
+        assert code == 0, told
+        made = torch.tensor([*json.loads(out)["poses"][0]["positions"].values()]).double()
+        errors.append((made - positions).norm(dim=-1).mean().item())
+    assert errors[1] < 0.9 * errors[0]
+    for more, message in (
+        (("--model", "other"), "is no network for poses"),
+        (("--model", "run", "-n", "2"), "come from the habit"),
+    ):
+        code, out, told = call("pose", "solve", *words, *more)
+        assert (code, out) == (2, "")
+        assert message in told
+
+
+def test_amass_is_split_as_published_and_stands_up(tmp_path):
+    up = torch.tensor([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # y up becomes AMASS's z up
+    local = torch.eye(3).repeat(2, 24, 1, 1)
+    local[:, 0] = up
+    for name in ("CMU/01", "SSM_synced/a", "HumanEva/b"):
+        (tmp_path / name).mkdir(parents=True)
+        turned = local.clone()
+        turned[:, 4] = rotations.from_axis_angle(torch.tensor([0.1 * len(name), 0, 0]))
+        take = amass.Take(turned, torch.zeros(2, 3), torch.zeros(10), "neutral", 30.0)
+        amass.write(tmp_path / name / "take_poses.npz", take)
+    for split, name in (("train", "CMU/01"), ("test", "SSM_synced/a")):
+        poses = practice.Poses.open(tmp_path, split, varied=False)
+        assert len(poses) == 2
+        np.testing.assert_allclose(poses.vectors[:, 4, 0], 0.1 * len(name), atol=1e-5)
+        np.testing.assert_allclose(poses.vectors[:, 0], 0, atol=1e-5)
+    (tmp_path / "CMUU/01").mkdir(parents=True)
+    (tmp_path / "CMU/01/take_poses.npz").rename(tmp_path / "CMUU/01/take_poses.npz")
+    with pytest.raises(BadInput, match="nearest are CMU"):
+        practice.Poses.open(tmp_path, "train")

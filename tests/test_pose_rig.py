@@ -9,7 +9,7 @@ import torch
 
 from framefill.errors import BadInput, MediaError
 from framefill.pose import amass_splits, characters, deepmimic, results, rotations
-from framefill.pose.files import glb
+from framefill.pose.files import bvh, glb
 from framefill.pose.human import human
 from framefill.pose.motion import Motion
 from test_pose_glb import content, edit, rewritten, wave
@@ -115,38 +115,63 @@ def test_test_clips_are_held_out():
 
 
 LOOK = """
-import bpy, json, sys, numpy
-numpy.bool = bool  # Debian 12: Blender 3.4's importer is older than its numpy
+import bpy, builtins, json, sys, numpy
+numpy.bool = bool  # Debian 12: Blender 3.4's importers are older than its numpy, and than its Python
+plain = open
+builtins.open = lambda file, mode="r", *words, **more: plain(file, mode.replace("U", ""), *words, **more)
+path, frames = sys.argv[-2:]
 bpy.ops.wm.read_factory_settings(use_empty=True)
-bpy.ops.import_scene.gltf(filepath=sys.argv[-2])
+if path.endswith(".bvh"):
+    bpy.ops.preferences.addon_enable(module="io_anim_bvh")
+    bpy.ops.import_anim.bvh(filepath=path, global_scale=0.01, frame_start=1, rotate_mode="QUATERNION")
+else:
+    bpy.ops.import_scene.gltf(filepath=path)
 arm = next(o for o in bpy.data.objects if o.type == "ARMATURE")
 scene, found = bpy.context.scene, []
-for frame in range(int(sys.argv[-1])):
-    seconds = frame / 30 * scene.render.fps / scene.render.fps_base
-    scene.frame_set(int(seconds), subframe=seconds % 1)
-    found.append({b.name: list((arm.matrix_world @ b.matrix).translation) for b in arm.pose.bones})
+for frame in range(int(frames)):
+    at = 1 + frame if path.endswith(".bvh") else frame / 30 * scene.render.fps / scene.render.fps_base
+    scene.frame_set(int(at), subframe=at % 1)
+    found.append({b.name: [list(row) for row in arm.matrix_world @ b.matrix] for b in arm.pose.bones})
+rest = {b.name: [list(row) for row in arm.matrix_world @ b.matrix_local] for b in arm.data.bones}
 meshes = sum(o.type == "MESH" and any(m.type == "ARMATURE" for m in o.modifiers) for o in bpy.data.objects)
-print("FOUND" + json.dumps([found, meshes]))
+print("FOUND" + json.dumps([found, rest, meshes]))
 """
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("blender") is None, reason="Blender is not installed (Debian: apt install blender)")
-def test_blender_sees_the_same_joints(rig, tmp_path):
-    """Blender has z up: (x, y, z) of ours is (x, -z, y) there."""
-    skeleton, wild = glb.read(rig).skeleton, wave(4)
-    motion = Motion(skeleton, wild.local, wild.root, 1 / 30)
-    glb.write_rig(tmp_path / "out.glb", rig, motion)
+def blender(tmp_path, file, frames):
+    """What Blender makes of a file: matrices (T, 4, 4) by joint, those at rest, and how many meshes are skinned."""
     (tmp_path / "look.py").write_text(LOOK)
-    done = subprocess.run(["blender", "-b", "--factory-startup", "-P", str(tmp_path / "look.py"), "--",
-                           str(tmp_path / "out.glb"), "4"], capture_output=True, text=True, timeout=200)  # fmt: skip
+    words = ["blender", "-b", "--factory-startup", "-P", tmp_path / "look.py", "--", file, frames]
+    done = subprocess.run(list(map(str, words)), capture_output=True, text=True, timeout=200)
     line = [line for line in done.stdout.splitlines() if line.startswith("FOUND")]
     if "No module named 'numpy'" in done.stderr + done.stdout:
         pytest.skip("Blender has no numpy (Debian: apt install python3-numpy)")
     assert line, done.stdout[-500:] + done.stderr[-1500:]
-    found, meshes = json.loads(line[0][5:])
-    for frame, true in zip(found, motion.world()[0], strict=True):
-        seen = torch.tensor([frame[name] for name in skeleton.names]).double()
-        seen = torch.stack([seen[:, 0], seen[:, 2], -seen[:, 1]], 1)
-        assert (seen - true).norm(dim=1).max() < 1e-4
-    assert meshes == 2
+    return json.loads(line[0][5:])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("blender") is None, reason="Blender is not installed (Debian: apt install blender)")
+@pytest.mark.parametrize("kind", ["rig.glb", "body.glb", "body.bvh"])
+def test_blender_sees_the_same_joints(rig, tmp_path, kind):
+    """Blender has z up: (x, y, z) of ours is (x, -z, y) there. Within 0.1 mm and 0.01 degrees of what was written."""
+    wild, out = wave(4), tmp_path / kind
+    skeleton = glb.read(rig).skeleton if kind == "rig.glb" else human().tree
+    motion = Motion(skeleton, wild.local, wild.root, 1 / 30)
+    if kind == "rig.glb":
+        out = tmp_path / "out.glb"
+        glb.write_rig(out, rig, motion)
+    elif kind == "body.glb":
+        glb.write(out, motion, human())
+    else:
+        bvh.write(out, motion)
+    found, rest, meshes = blender(tmp_path, out, 4)
+    ours = torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]).double()
+    still = torch.tensor([rest[name] for name in skeleton.names]).double()[:, :3, :3]
+    for frame, places, turned in zip(found, *motion.world(), strict=True):
+        seen = torch.tensor([frame[name] for name in skeleton.names]).double()[:, :3]
+        assert (seen[..., 3] @ ours.T - places).norm(dim=1).max() < 1e-4
+        turns = [rotations.nearest(matrix[..., :3]) for matrix in (seen, still)]
+        since_rest = ours @ turns[0] @ turns[1].mT @ ours.T  # Blender's bones have frames of their own
+        assert torch.rad2deg(rotations.angle(since_rest, turned)).max() < 0.01
+    assert meshes == {"rig.glb": 2, "body.glb": 1, "body.bvh": 0}[kind]

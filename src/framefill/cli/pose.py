@@ -93,6 +93,8 @@ def solve(
     seed: int = 0,
     floating: bool = False,
     nearest: bool = False,
+    steady: float = 0.0,
+    model: Path | None = None,
     who: Whose = OWN,
     out: To = NOWHERE,
 ) -> None:
@@ -107,13 +109,22 @@ def solve(
         seed: Same seed, same samples.
         floating: Let the feet go; otherwise they stand unless a handle is on pelvis, legs or feet.
         nearest: Take the nearest pose where handles cannot be met, instead of refusing.
+        steady: The poses are frames of a motion: average each over about so many before and behind it, such as 1.5.
+        model: A network that `framefill train pose` made; its proposal is refined. None ships (docs/pose.md says why).
     """
     character = who.load()
     out.check(character)
     wanted = _handles(character, effector, handles)
     told = wanted if floating else character.standing(wanted)
-    found = _several(character, told, samples, seed) if samples != 1 else character.solve(told)
+    if (steady or model) and samples != 1:
+        raise BadInput("samples are no motion, and come from the habit; give --samples without --steady and --model")
+    if model:
+        found = _proposed(character, told, model)
+    else:
+        found = _several(character, told, samples, seed) if samples != 1 else character.solve(told)
     _judge(found, len(wanted), nearest)
+    if steady:
+        found = _steadied(character, [found], steady)[0]
     from framefill.pose import results
     from framefill.pose.effectors import Place
 
@@ -137,6 +148,32 @@ def _several(character: "Character", told: "list[Effector]", samples: int, seed:
     return plausible.several(character.rig.skeleton, told, character.manner, samples, rng)
 
 
+def _proposed(character: "Character", told: "list[Effector]", model: Path) -> "Solution":
+    import framefill
+    from framefill.pose.proposal import Poser
+
+    if character.body is None:
+        raise BadInput("a network knows framefill's and SMPL's bodies; leave --model or --character out")
+    poser = framefill.load(model)
+    if not isinstance(poser, Poser):
+        raise BadInput(f"{model} is no network for poses; give what framefill train pose made")
+    skeleton, manner = character.rig.skeleton, character.manner
+    return poser.solve(skeleton, told, manner, shape=character.shape, gender=character.gender)
+
+
+def _steadied(character: "Character", found: "list[Solution]", frames: float) -> "list[Solution]":
+    """Poses, one after the other frames of a motion, without their tremble."""
+    import torch
+
+    from framefill.pose import steady
+
+    skeleton, sizes = character.rig.skeleton, [len(one.root) for one in found]
+    local, root = torch.cat([one.local for one in found]), torch.cat([one.root for one in found])
+    local, root = steady.averaged(local, root, frames)
+    parts = zip(found, local.split(sizes), root.split(sizes), strict=True)
+    return [steady.held(skeleton, one.effectors, turns, place, character.manner.limits) for one, turns, place in parts]
+
+
 def _uncertainty(character: "Character", found: "Solution") -> dict[str, float]:
     """Metres by which each joint of the first pose may be elsewhere (one standard deviation)."""
     from framefill.pose import plausible
@@ -152,6 +189,7 @@ def keypoints(
     layout: Literal["coco", "mediapipe", "h36m", "smpl"] = "coco",
     tolerance: float = 0.02,
     resize: bool = False,
+    steady: float = 0.0,
     who: Whose = OWN,
     out: To = NOWHERE,
 ) -> None:
@@ -164,6 +202,7 @@ def keypoints(
         layout: Whose order the points are in.
         tolerance: By how much handles may give way, in metres.
         resize: First bring the points to the character's size by the lengths of limbs.
+        steady: The poses are frames of a motion: average each over about so many before and behind it, such as 1.5.
     """
     from framefill.pose import flat
     from framefill.pose import keypoints as known
@@ -181,7 +220,7 @@ def keypoints(
             seen = {name: size * point for name, point in seen.items()}
         depth = flat.OPEN if in_picture else 0.0
         found.append(character.solve(known.handles(seen, character, tolerance, depth=depth)))
-    _tell_poses(character, found, out)
+    _tell_poses(character, _steadied(character, found, steady) if steady else found, out)
 
 
 def _json(path: Path) -> Any:

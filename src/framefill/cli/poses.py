@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from framefill.cli.pose import NOWHERE, OWN, To, Whose, numbers
+from framefill.cli.pose import NOWHERE, OWN, To, Who, Whose, numbers
 from framefill.errors import BadInput
 
 if TYPE_CHECKING:
@@ -162,11 +162,13 @@ def between(
     """
     from framefill.pose import results, tween
 
-    if who != OWN and keys.suffix.lower() != ".npz":
+    if who.shape or who.gender != OWN.gender or (who.character and keys.suffix.lower() != ".npz"):
         raise BadInput(f"{keys} says whose pose it is; leave --character, --shape and --gender away")
-    character = who.load() if keys.suffix.lower() == ".npz" else _character_of(keys)
+    character = _in_take(keys, who) if keys.suffix.lower() == ".npz" else _character_of(keys)
     out.check(character)
     found = results.motion_of(keys, character)
+    if set(found.skeleton.names) == set(character.rig.skeleton.names):  # a .bvh has its joints limb by limb
+        found = found.ordered(character.rig.skeleton)
     moments = numbers(times, "--times") or [frame * found.seconds for frame in range(len(found))]
     if not out.as_json and out.output is None:
         raise BadInput("between makes a file; give -o with a name that ends in .bvh, .glb, .npz or .json")
@@ -174,14 +176,28 @@ def between(
     out.tell(character, made, {"frames": len(made)})
 
 
+def _in_take(path: Path, who: Who) -> "Character":
+    """Whoever is in an AMASS .npz: its shape on framefill's own body, or on the one that --character names."""
+    from framefill.pose import characters
+    from framefill.pose.files import amass
+    from framefill.pose.human import human
+
+    take = amass.read(path)
+    body = who.load().body if who.character else human(take.gender)
+    if body is None:
+        raise BadInput(f"{who.character} has no shape, which {path} gives; leave --character out, or give an SMPL body")
+    return characters.wearing(body, take.shape.tolist(), take.gender)
+
+
 def _character_of(path: Path) -> "Character":
-    """Whoever is in the file; framefill's own body if its joints are that body's."""
+    """Whoever is in the file; framefill's own body, in its shape, if its bones are that body's."""
+    from dataclasses import replace
+
     from framefill.pose import characters
 
     found = characters.load(path)
-    own = characters.load(None)
-    same = (found.rig.skeleton.names, found.rig.skeleton.parents) == (own.rig.skeleton.names, own.rig.skeleton.parents)
-    return own if same else found
+    own = characters.own(found.rig.skeleton)
+    return replace(own, file=found.file) if own else found
 
 
 def evaluate(

@@ -14,17 +14,19 @@ import torch
 from torch import Tensor
 
 from framefill.errors import BadInput
-from framefill.pose import anny, habits
-from framefill.pose.body import Body
+from framefill.pose import anny, habits, inversion
+from framefill.pose.body import GENDERS, Body
 from framefill.pose.effectors import Effector, Place, Turn
 from framefill.pose.files import asf, bvh, glb, smpl
 from framefill.pose.human import human
 from framefill.pose.motion import Motion
 from framefill.pose.retarget import Rig
+from framefill.pose.skeleton import Skeleton
 from framefill.pose.solve import Solution, solve
 
 FEET = ("left_ankle", "right_ankle")
 LOWER = ("pelvis", "hip", "knee", "ankle", "foot")
+WIDEST = 8.0  # standard deviations of shape: beyond, bones can vanish, or point the other way
 STANDING, FLAT = 0.03, 0.2  # metres and radians: how exactly feet stay where nobody asked for them
 
 
@@ -100,9 +102,20 @@ def load(path: Path | None, shape: Sequence[float] = (), gender: str = "neutral"
 
 
 def wearing(body: Body, shape: Sequence[float] = (), gender: str = "neutral") -> Character:
-    """A body of some shape."""
+    """A body of some shape. Raises BadInput for too many numbers, or shapes that nobody has."""
     numbers = tuple(float(value) for value in shape)
+    beyond = [value for value in numbers if abs(value) > WIDEST]
+    if beyond:
+        raise BadInput(f"a shape with {beyond[0]:g} standard deviations; give numbers from {-WIDEST:g} to {WIDEST:g}")
     return Character(Rig.of(body.skeleton(numbers)), body.rest(numbers).double(), body, numbers, gender)
+
+
+def own(skeleton: Skeleton) -> Character | None:
+    """framefill's body in the shape that has these bones, of the gender that is nearest; None where none has them."""
+    shapes = {gender: inversion.exactly(skeleton, human(gender)) for gender in GENDERS}
+    found = [(sum(value**2 for value in shape), gender) for gender, shape in shapes.items() if shape is not None]
+    gender = min(found, default=(0.0, ""))[1]
+    return wearing(human(gender), shapes[gender] or (), gender) if gender else None
 
 
 def skeleton_of(path: Path) -> Motion:

@@ -10,11 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from framefill.errors import BadInput
 from framefill.pose.body import COMPONENTS, Body
 from framefill.pose.retarget import Rig
 from framefill.pose.roles import need
+from framefill.pose.skeleton import ALIKE, Skeleton
 from framefill.pose.turning import Floats
 
 SAMPLES, SEED, WIDTH = 20_000, 0, 0.02
@@ -68,6 +70,21 @@ def by_optimisation(rig: Rig, body: Body, *, scaled: bool = True) -> Fit:
         shape, size = np.clip(begun.shape, -3, 3), begun.scale
     x = _descend(body, pairs, goal, np.array([*shape, size if scaled else 1.0]), COMPONENTS + scaled, LIKELY)
     return _fit(rig, body, x[:-1], float(x[-1]))
+
+
+def exactly(skeleton: Skeleton, body: Body) -> tuple[float, ...] | None:
+    """The shape of `body` that has these very bones, to 0.1 mm, whatever the order of joints; None where none has.
+
+    Bones are linear in shape, so this is one least-squares solution, the smallest: what bones do not tell is 0.
+    """
+    if skeleton.hangs != body.tree.hangs:
+        return None
+    base = body.offsets().double().numpy()
+    slopes = (body.offsets(torch.eye(COMPONENTS)).double().numpy() - base).reshape(COMPONENTS, -1).T
+    apart = skeleton.offsets.double()[[skeleton.index(name) for name in body.names]].numpy() - base
+    apart[body.tree.root] = 0
+    shape = np.linalg.pinv(slopes, rcond=1e-4) @ apart.ravel()
+    return tuple(np.round(shape, 6).tolist()) if np.abs(apart.ravel() - slopes @ shape).max() < ALIKE else None
 
 
 def by_lengths(lengths: Mapping[tuple[str, str], float], body: Body) -> tuple[tuple[float, ...], float]:

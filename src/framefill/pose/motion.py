@@ -45,3 +45,8 @@ class Motion:
     def frames(self, which: slice | Sequence[int]) -> "Motion":
         """Some of the frames."""
         return Motion(self.skeleton, self.local[which], self.root[which], self.seconds)
+
+    def ordered(self, skeleton: Skeleton) -> "Motion":
+        """The same on a skeleton that has the same joints in another order."""
+        which = [self.skeleton.index(name) for name in skeleton.names]
+        return Motion(skeleton, self.local[:, which], self.root, self.seconds)

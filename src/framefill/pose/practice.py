@@ -19,9 +19,9 @@ from torch import Tensor
 
 from framefill.arrays import Rng
 from framefill.errors import BadInput
-from framefill.pose import deepmimic, retarget
+from framefill.pose import amass_splits, deepmimic, retarget
 from framefill.pose.body import COMPONENTS, GENDERS, NAMES
-from framefill.pose.files import bvh
+from framefill.pose.files import amass, arrays, asf, bvh
 from framefill.pose.habits import OPPOSITE, manner
 from framefill.pose.human import human
 from framefill.pose.motion import Motion
@@ -52,9 +52,10 @@ class Poses:
 
     @classmethod
     def open(cls, data: Path, split: str, *, varied: bool = True) -> "Poses":
-        """Clips of "train" or "test" in an .npz of DeepMimic, or in a folder of such and of .bvh files.
+        """Clips of "train" or "test" in an .npz of DeepMimic, or in a folder of such, of .bvh and .amc, and of AMASS's.
 
-        Never both: what `deepmimic.held_out` names is for tests alone. Raises BadInput where there are none.
+        Never both: what `deepmimic.held_out` names is for tests alone, and AMASS's data sets, each in a folder of its
+        name, are split as published (`amass_splits`). Raises BadInput where there are none.
         """
         clips = [_worn(motion) for motion in _motions(data, split)]
         if not clips:
@@ -109,12 +110,29 @@ def _moved(vectors: Floats, strength: Floats, noise: Floats) -> Floats:
 
 
 def _motions(data: Path, split: str) -> Iterator[Motion]:
-    files = sorted(data.iterdir()) if data.is_dir() else [data]
+    files = sorted(data.rglob("*")) if data.is_dir() else [data]
     for path in files:
-        if path.suffix == ".npz":
+        if path.suffix == ".npz" and "poses" in arrays.names(path):
+            if amass_splits.split_of(_set_of(path)) == split:
+                yield _upright(amass.read(path))
+        elif path.suffix == ".npz":
             yield from (motion for _, motion in deepmimic.Clips(path).motions(split))
-        elif path.suffix == ".bvh" and deepmimic.held_out(path.stem) == (split == "test"):
-            yield bvh.read(path)
+        elif path.suffix in (".bvh", ".amc") and deepmimic.held_out(path.stem) == (split == "test"):
+            yield bvh.read(path) if path.suffix == ".bvh" else asf.read(path)
+
+
+def _set_of(path: Path) -> str:
+    """Which data set of AMASS a file is of: the folder above it that is called so, or else two above, DATA/PERSON/x."""
+    known = [one for names in amass_splits.SPLITS.values() for one in names]
+    return next((part for part in path.absolute().parts if part in known), path.absolute().parent.parent.name)
+
+
+def _upright(take: amass.Take) -> Motion:
+    """A take with y up: AMASS has z up."""
+    motion, turn = take.motion(human(take.gender)), bvh.UP["z"].float()
+    local = motion.local.clone()
+    local[:, 0] = turn @ local[:, 0]
+    return Motion(motion.skeleton, local, motion.root @ turn.T, motion.seconds)
 
 
 def _worn(motion: Motion) -> Floats:

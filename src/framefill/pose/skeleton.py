@@ -15,6 +15,7 @@ from torch import Tensor
 from framefill.errors import BadInput
 
 SHORTEST = 1e-6  # metres: a shorter bone has no direction
+ALIKE = 1e-4  # metres by which bones that are the same may differ: files round
 MOST_JOINTS = 4096
 
 
@@ -84,6 +85,20 @@ class Skeleton:
             near = difflib.get_close_matches(name, self.names, 3, 0.3) or self.names
             raise BadInput(f"there is no joint {name!r}; the nearest are {', '.join(near)}")
         return self.names.index(name)
+
+    @property
+    def hangs(self) -> dict[str, str]:
+        """Every joint's parent by name; "" above the root."""
+        parents = ("" if parent < 0 else self.names[parent] for parent in self.parents)
+        return dict(zip(self.names, parents, strict=True))
+
+    def same(self, other: "Skeleton") -> bool:
+        """Whether the other has the same joints in the same order, and the same bones to 0.1 mm."""
+        if (self.names, self.parents) != (other.names, other.parents):
+            return False
+        apart = (self.offsets.double() - other.offsets.double()).norm(dim=-1)
+        apart[self.root] = 0
+        return bool(apart.max() < ALIKE)
 
     def renamed(self, names: Mapping[str, str]) -> "Skeleton":
         """The same skeleton with other names for some joints."""

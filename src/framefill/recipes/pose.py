@@ -170,7 +170,7 @@ TINY = Pose(
     warmup=100, cooldown=0.5, ema=0.998, clip=10.0, steps=10_000,
 )  # fmt: skip
 
-CLIPS = "clips of motion: an .npz of DeepMimic's, or a folder of such and .bvh"
+CLIPS = "clips of motion: an .npz of DeepMimic's, or a folder of such, .bvh, .amc, AMASS"
 # name -> (recipe, data, the paper's score: table 5.1 on AMASS, random handles)
 PRESETS: dict[str, tuple[Pose, str, str | None]] = {
     "smpl-ik": (Pose(), CLIPS, "MPJPE 59.3 mm (AMASS)"),

@@ -222,7 +222,7 @@ class Session:
     def bring(self, motion: Motion) -> None:
         """Takes over a motion of this or another skeleton: its first frame is the pose, its frames are keys."""
         skeleton = self.character.rig.skeleton
-        if (motion.skeleton.names, motion.skeleton.parents) != (skeleton.names, skeleton.parents):
+        if not motion.skeleton.same(skeleton):
             motion = put(motion, Rig.of(motion.skeleton), self.character.rig)
         local, root = motion.local.double(), motion.root.double()
         step = -(-len(motion) // MOST_KEYS)
