@@ -16,6 +16,7 @@ from framefill.arrays import Rng
 from framefill.checkpoint import Card
 from framefill.density import dequantise
 from framefill.errors import BadInput
+from framefill.flows.cnf import CNF
 from framefill.flows.multires import average
 from framefill.flows.trace import Exact
 from framefill.recipes.mrcnf import MRCNF, PRESETS, TINY
@@ -75,7 +76,8 @@ def test_fields_travel_through_json(name):
 @pytest.mark.parametrize(
     ("word", "said"),
     [("kind=cubic", "unimodular or haar"), ("scale=3", "learns one of its scales"), ("height=33", "multiples of 2"),
-     ("blocks=0", "1 block or more"), ("width=0", "multiples of 2")],
+     ("blocks=0", "1 block or more"), ("width=0", "multiples of 2"), ("kinetic=-1", "weights of the regularisers"),
+     ("jacobian=-0.1", "weights of the regularisers"), ("gradients=forward", "'direct' or 'adjoint'")],
 )  # fmt: skip
 def test_fields_that_mean_nothing_are_refused(word, said):
     with pytest.raises(BadInput, match=said):
@@ -97,6 +99,21 @@ def test_the_loss_is_the_likelihood_of_the_dequantised_picture_and_its_regularis
     assert told["evaluations"] > 3
     wanted = found.mean() + math.log(2) * 0.01 * (told["kinetic"] + told["jacobian"])
     assert float(full.detach().mean()) == pytest.approx(float(wanted), rel=1e-4)
+
+
+def test_gradients_by_the_adjoint_are_those_of_the_graph():
+    found = {}
+    for way in ("direct", "adjoint"):
+        model = lively(replace(SMALL, gradients=way)).model
+        assert {part.solver.gradients for part in model.modules() if isinstance(part, CNF)} == {way}
+        for part in model.modules():
+            if isinstance(part, CNF):
+                part.solver = replace(part.solver, rtol=1e-5, atol=1e-5)
+        batch = torch.from_numpy(LEVELS).movedim(-1, 1).float() / 127.5 - 1
+        SMALL.loss(model, batch, Rng.batch(0, 4)).mean().backward()
+        found[way] = torch.cat([p.grad.flatten() for p in model.parameters()])
+    torch.testing.assert_close(found["adjoint"], found["direct"], rtol=1e-3, atol=1e-4)
+    assert found["direct"].norm() > 0.1
 
 
 def test_one_scale_learns_alone_and_the_scales_add_up_to_the_whole():

@@ -232,6 +232,7 @@ def test_what_cannot_be_scored_is_one_line(model, tmp_path, call):
     (tmp_path / "bad" / "a.png").write_bytes(b"no")
     there = tmp_path / "there.csv"
     good = pictures(tmp_path / "good", RNG.integers(0, 256, (2, 8, 8), np.uint8))
+    one = pictures(tmp_path / "one", RNG.integers(0, 256, (1, 8, 8), np.uint8))
     there.write_text("x")
     (tmp_path / "drawn.png").write_text("x")
     for words, said in (
@@ -244,9 +245,19 @@ def test_what_cannot_be_scored_is_one_line(model, tmp_path, call):
         ((good, "-m", model, "-o", tmp_path / "x.csv", "--shuffle", 3), "patches of 3x3 pixels do not fill"),
         ((good, "-m", model, "-o", tmp_path / "x.csv", "--probes", 0), "probes must be at least 1"),
         ((empty, "-m", "digits"), "not a model of densities"),
+        ((good, "-m", model, "-o", tmp_path / "none" / "x.csv"), "there is no folder"),
+        ((good, "-m", model, "--reference", one, "-o", tmp_path / "x.csv"), "has one picture"),
     ):
         code, out, err = call("score", *words)
         assert (code, out) == (2, ""), words
         assert said in err
     assert there.read_text() == (tmp_path / "drawn.png").read_text() == "x"
     assert not (tmp_path / "x.csv").exists()
+
+
+def test_one_picture_is_typical_or_not_and_has_no_curve(model, tmp_path, call):
+    known = pictures(tmp_path / "known", RNG.integers(0, 256, (3, 8, 8), np.uint8))
+    words = ("-m", model, "--reference", known, "--probes", 2, "-o", tmp_path / "x.csv", "--json")
+    code, out, err = call("score", known / "some" / "0.png", *words)
+    assert (code, "auroc" in json.loads(out), (tmp_path / "x.png").exists()) == (0, False, True), err
+    assert "atypical" in (tmp_path / "x.csv").read_text()

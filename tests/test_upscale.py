@@ -76,10 +76,13 @@ def test_pictures_that_differ_in_their_suffix_only_get_names_of_their_own(model,
 def test_what_cannot_be_made_finer_is_one_line(model, folder, tmp_path, call):
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"no")
+    deep = tmp_path / "sixteen.png"
+    Image.fromarray(np.full((4, 4), 1000, np.uint16)).save(deep)
     one = folder / "deep" / "0.png"
     for words, said in (
         ((folder, "-m", model, "--times", 3), "power of two"),
-        ((folder, "-m", model, "--times", 8), "1 to 2 times"),
+        ((folder, "-m", model, "--times", 8), "at most 4 times larger"),
+        ((deep, "-m", model), "sixteen.png has 16 bits, and flows know 8"),
         ((folder, "-m", model, "--samples", 0), "--samples must be at least 1"),
         ((one, "-m", model, "--temperature", -1), "temperature must be"),
         ((one, "-m", "digits"), "not a model of densities"),

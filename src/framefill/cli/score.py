@@ -61,6 +61,8 @@ def score(
     flow = loaded(model, device, FlowModel, "densities")
     found = _read(folder, flow)
     known = _read(reference, flow) if reference else None
+    if known and len(known.names) < 2:
+        raise BadInput(f"--reference {reference} has one picture; what is usual takes two or more")
     for size in shuffle:  # what cannot be shuffled is said before the work
         outliers.shuffled(found.pictures[:1], size)
     codecs = CODECS | {"planes": _planes}
@@ -106,7 +108,7 @@ def _read(place: Path, flow: Any) -> _Found:
     names, pictures, resized, left_out = [], [], [], 0
     for name in pictures_in(place):
         try:
-            picture = _of_8_bits(stacks.picture(place / name, deep=True))
+            picture = stacks.of_8_bits(stacks.picture(place / name, deep=True))
             fitted = flow.fitted(picture)
         except Exception as error:  # the list of what Pillow raises is open
             left_out += 1
@@ -132,13 +134,6 @@ def _judged(ask: "Callable[[Any], Judged]", found: _Found) -> "tuple[Judged, _Fo
     raise MediaError(f"none of {given} pictures can be scored, all are too stiff; train with stronger regularisers")
 
 
-def _of_8_bits(words: Any) -> Any:
-    """A picture of 16 bits as the 8 it was made from; MediaError if there are more."""
-    if (words % 257).any():
-        raise MediaError("it has 16 bits, and flows know 8; save it with 8 bits")
-    return (words // 257).astype("uint8")
-
-
 def _planes(picture: Any) -> int:
     """The bytes that our own lossless codec takes."""
     from framefill.codec.planes import encode_planes
@@ -147,9 +142,11 @@ def _planes(picture: Any) -> int:
 
 
 def _check(outputs: list[Path], overwrite: bool) -> None:
-    """BadInput for a table of another kind, and where it, or the histograms beside it, would replace something."""
+    """BadInput for a table of another kind or in no folder, and where it, or histograms, would replace something."""
     if outputs[0].suffix != ".csv":
         raise BadInput(f"scores are written as .csv, not {outputs[0]}")
+    if not outputs[0].parent.is_dir():
+        raise BadInput(f"{outputs[0]}: there is no folder {outputs[0].parent}; make it, or choose another place")
     for output in outputs:
         if output.exists() and not overwrite:
             raise BadInput(f"{output} is there already; choose another name, or add --overwrite")
@@ -183,9 +180,10 @@ def _compared(output: Path, usual: "Judged", judged: "Judged") -> dict[str, Any]
     from framefill.curves import draw_histograms
     from framefill.video.images.outliers import areas
 
-    result: dict[str, Any] = {
-        "auroc": {name: [round(value, 4) for value in area] for name, area in areas(usual, judged).items()}
-    }
+    result: dict[str, Any] = {}
+    if len(judged.bits) > 1:  # one picture is more or less typical, and has no curve
+        found = areas(usual, judged).items()
+        result["auroc"] = {name: [round(value, 4) for value in area] for name, area in found}
     drawn = output.with_suffix(".png")
     both = {"reference": usual.bits, "pictures": judged.bits}
     if draw_histograms(both, drawn, title="bits per dimension"):

@@ -54,6 +54,10 @@ def upscale(
     if there and not overwrite:
         raise BadInput(f"{there[0]} is there already; choose another folder, or add --overwrite")
     flow = loaded(model, device, FlowModel, "densities")
+    most = 1 << len(flow.model.flows) - 1
+    if times > most:
+        able = f"at most {most} times larger" if most > 1 else "no larger: it has one scale"
+        raise BadInput(f"--times {times}: {model} makes pictures {able}; more scales make more")
     for i, (source, row) in enumerate(zip(sources, targets, strict=True)):
         picture = _read(source)
         for k, target in enumerate(row):
@@ -83,7 +87,7 @@ def _read(path: Path) -> Any:
     from framefill.video import stacks
 
     try:
-        return stacks.picture(path)
+        return stacks.of_8_bits(stacks.picture(path, deep=True), path)
     except MediaError:
         raise
     except Exception as error:  # the list of what Pillow raises is open

@@ -86,6 +86,7 @@ def mrcnf(
     kind: str = "unimodular",
     margin: float = 0.05,
     hidden: Sequence[int] = (64, 64, 64),
+    solver: Solver = PUBLISHED,
 ) -> MultiRes:
     """The published multi-resolution flow for images in [-1, 1], dequantised 8-bit ones included (Table 4.1).
 
@@ -96,7 +97,7 @@ def mrcnf(
 
     def flow(inputs: int, given: int, before: Map) -> CNF:
         fields = [ConvField(inputs, given, hidden=hidden) for _ in range(blocks)]
-        return CNF(fields, before=before, trace=Gaussian(1), solver=PUBLISHED)
+        return CNF(fields, before=before, trace=Gaussian(1), solver=solver)
 
     reach = gain(kind) ** (scales - 1) * (1 + 1 / 255)
     finer = [flow(3 * channels, channels, Identity()) for _ in range(scales - 1)]

@@ -23,7 +23,8 @@ from framefill.density import dequantise
 from framefill.errors import BadInput
 from framefill.flows.flow import JACOBIAN, KINETIC, Flow
 from framefill.flows.multires import SCALES, MultiRes
-from framefill.nets.fields import mrcnf
+from framefill.flows.ode import Solver
+from framefill.nets.fields import PUBLISHED, mrcnf
 from framefill.recipes.pictures import OfPictures
 from framefill.video.images.flow_model import WIDTH, FlowModel, averaged
 from framefill.video.sheet import contact_sheet
@@ -35,6 +36,7 @@ class MRCNF(OfPictures):
 
     `kind` is the pyramid, "unimodular" or "haar" (the ablation of Table 4.4). `scale` names the only scale to be
     learnt, 1 for the coarsest; 0 learns all of them jointly. A run with `grown` follows one with one scale less.
+    `gradients` are "direct", or "adjoint" where memory is short: a second solve instead of a graph of the first.
     """
 
     # network, Table 4.1
@@ -49,6 +51,7 @@ class MRCNF(OfPictures):
     matching: bool = False
     kinetic: float = KINETIC
     jacobian: float = JACOBIAN
+    gradients: str = "direct"
     # training; the published one has no running average
     batch_size: int = 100
     learning_rate: float = 1e-3
@@ -66,6 +69,12 @@ class MRCNF(OfPictures):
                 f"a flow has 1 scale and 1 block or more, and learns one of its scales or all (0); got {self.scales} "
                 f"scales, {self.blocks} blocks, scale {self.scale}"
             )
+        if not (self.kinetic >= 0 and self.jacobian >= 0):
+            raise BadInput(
+                f"the weights of the regularisers are 0 or more, got {self.kinetic} (kinetic) and {self.jacobian} "
+                "(jacobian): below 0 they reward crooked paths"
+            )
+        _ = self._solver
         least = 2 ** (self.scales - 1)
         if min(self.height, self.width) < 1 or self.height % least or self.width % least:
             raise BadInput(
@@ -78,8 +87,9 @@ class MRCNF(OfPictures):
     def model(self) -> MultiRes:
         """The flow of all scales, finest first."""
         return mrcnf(
-            self.scales, self.blocks, channels=self.channels, kind=self.kind, margin=self.margin, hidden=self.hidden
-        )
+            self.scales, self.blocks, channels=self.channels, kind=self.kind, margin=self.margin, hidden=self.hidden,
+            solver=self._solver,
+        )  # fmt: skip
 
     def loss(self, model: MultiRes, batch: Tensor, rng: Rng) -> Tensor:
         """Nats per dimension, with the regularisers, of each picture (B,); of one scale if that is what is learnt.
@@ -98,6 +108,11 @@ class MRCNF(OfPictures):
     def notes(self, model: MultiRes) -> dict[str, float]:
         """What the log says of the last batch: nats per dimension, both regularisers, evaluations of the fields."""
         return dict(self._learnt(model).noted)
+
+    @property
+    def _solver(self) -> Solver:
+        """The published one; BadInput for gradients that there are not."""
+        return replace(PUBLISHED, gradients=self.gradients)  # type: ignore[arg-type]  # looked at there
 
     @property
     def _scale(self) -> int:

@@ -34,8 +34,10 @@ class ODEVideo:
     """Every hyperparameter; the defaults are the recurrent model's, whose sizes the program states and no table.
 
     The model sees `past` frames and learns those and `future` ones after them (0: only to reconstruct, as published).
-    `frame_time` is the time of the ODE from frame to frame. With `timed` the encoder is told the times, and in training
-    every frame but the first is shown with the chance `shown` only, so that it learns uneven clocks.
+    `frame_time` is the time of the ODE from frame to frame. `gradients` are "direct", or "adjoint" where memory is
+    short: a second solve instead of a graph of the first. (Paper: adjoint; the released program: direct.)
+    With `timed` the encoder is told the times, and in training every frame but the first is shown with the chance
+    `shown` only, so that it learns uneven clocks.
 
     With `layers`, ours, a clip is a background and so many pictures, drawn once, and `moving` numbers of the code say
     where these are (`nets.layered`). They are taught three things: frames where the path puts the pictures; the frames
@@ -62,6 +64,7 @@ class ODEVideo:
     # Paper: 1e-7, and 1e-9 absolute, which is more than 32-bit numbers hold
     tolerance: float = 1e-5
     method: str = "dopri5"
+    gradients: str = "direct"
     # loss
     sigma: float = 0.3
     divergence: float = 1.0
@@ -89,6 +92,7 @@ class ODEVideo:
             raise BadInput("layers have a code of all frames, the encoder of one frame has not; leave layers away")
         if not self.placing > 0:
             raise BadInput(f"placing is a distance and positive, got {self.placing}")
+        _ = self.solver
         self.layout.checked()
 
     @property
@@ -98,11 +102,18 @@ class ODEVideo:
             (self.channels, self.height, self.width), self.stages, self.hidden, self.latent, self.layers, self.moving
         )
 
+    @property
+    def solver(self) -> Solver:
+        """What solves the motion; BadInput for a method, tolerance or gradients that there are not."""
+        return Solver(
+            self.method, rtol=self.tolerance, atol=self.tolerance,
+            gradients=self.gradients,  # type: ignore[arg-type]  # looked at there
+        )  # fmt: skip
+
     def model(self) -> LatentODE:
         """The model, freshly initialised."""
-        solver = Solver(self.method, rtol=self.tolerance, atol=self.tolerance)
         return LatentODE(
-            self.layout, variational=self.variational, timed=self.timed, rate=self.frame_time, solver=solver
+            self.layout, variational=self.variational, timed=self.timed, rate=self.frame_time, solver=self.solver
         )
 
     def source(

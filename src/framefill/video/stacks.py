@@ -96,6 +96,13 @@ def picture(path: Path, *, deep: bool = False, page: int = 0, content: BinaryIO 
     return to_words(pixels) if deep else pixels
 
 
+def of_8_bits(words: np.ndarray, path: Path | str = "it") -> np.ndarray:
+    """A `deep` picture as the 8 bits it was made from; MediaError, which names `path`, where there are more."""
+    if (words % 257).any():
+        raise MediaError(f"{path} has 16 bits, and flows know 8; save it with 8 bits")
+    return (words // 257).astype(np.uint8)
+
+
 def _npy(stack: ExitStack, path: Path, name: str) -> Stack:
     if name:
         raise MediaError(f"{path}: a .npy file holds one array without a name; leave ::{name} away")
