@@ -14,6 +14,7 @@ from codec_double import Double, codec
 from framefill import checkpoint, codecs
 from framefill.cli.compress import size_of
 from framefill.codec.container import unpack
+from framefill.codec.header import MAGIC
 from framefill.codec.picture_codec import PictureCodec
 from framefill.codec.pictures import Picture, read, write
 from framefill.errors import BadInput
@@ -217,8 +218,23 @@ def test_bad_words_are_one_line(call, photo, tmp_path):
     small = tmp_path / "a.ffc"
     call("compress", photo, "-o", small)
     refused(call("decompress", small, "-o", tmp_path / "b.png", "--limit-pixels", 100), "4800 pixels, over 100")
+    for words, said in ((("--steps", 32), "32 steps; give 0"), (("--seed", -1), "seed -1; give 0 to 2^63 - 1")):
+        refused(call("compress", photo, "-o", tmp_path / "c.ffc", *words), said)
+        refused(call("decompress", small, "-o", tmp_path / "b.png", *words), said)
+    for verb, source, name in (("compress", photo, "c.ffc"), ("decompress", small, "b.png")):
+        refused(call(verb, source, "-o", small / name), "a.ffc cannot be a folder")
+    pair = ("-o", tmp_path / "b.png", "--invented")
+    refused(call("decompress", small, *pair, tmp_path / "m.png", "--samples", 1), "give two or more")
+    refused(call("decompress", small, *pair, small / "m.png"), "a.ffc cannot be a folder")
+    assert not (tmp_path / "b.png").exists()  # neither, or both
     small.write_bytes(b"")
     refused(call("decompress", small, "-o", tmp_path / "b.png"), "is empty")
+
+
+def test_films_and_data_sets_are_read_from_files(call, monkeypatch):
+    for kind in (1, 2):
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(MAGIC + bytes([16 + 4 * kind]))))
+        refused(call("decompress", "-"), "standard input holds a film or a data set; write it to a file")
 
 
 def test_pillow_opens_and_saves(tmp_path, double):

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from framefill.atomic import replacing, with_folder
 from framefill.errors import BadInput, FramefillError, one_line
 
 PIPE = "-"
@@ -55,22 +56,18 @@ class Task:
 
     def write(self, data: bytes) -> None:
         """The result, whole or not at all."""
-        from framefill.atomic import replacing
-
         if self.target is None:
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
             return
-        self.target.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(self.target) as part:
+        with replacing(with_folder(self.target)) as part:
             part.write_bytes(data)
 
     @contextmanager
     def file(self, suffix: str) -> Iterator[Path]:
         """A file to write the result to: the target, or a temporary one that goes to standard output."""
         if self.target is not None:
-            self.target.parent.mkdir(parents=True, exist_ok=True)
-            yield self.target
+            yield with_folder(self.target)
             return
         with TemporaryDirectory() as folder:
             path = Path(folder) / f"result{suffix}"
@@ -168,6 +165,6 @@ def tell(going: Going, task: Task, about: dict[str, Any]) -> None:
     if going.as_json:
         print(json.dumps(told), file=stream)
         return
-    words = ", ".join(f"{value} {key}" for key, value in about.items())
+    words = ", ".join(f"{key}: {value}" if " " in str(value) else f"{value} {key}" for key, value in about.items())
     if task.target is not None:
         print(f"{task.target}  {words}")
