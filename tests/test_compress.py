@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -229,6 +231,32 @@ def test_bad_words_are_one_line(call, photo, tmp_path):
     assert not (tmp_path / "b.png").exists()  # neither, or both
     small.write_bytes(b"")
     refused(call("decompress", small, "-o", tmp_path / "b.png"), "is empty")
+
+
+def test_what_may_not_be_read_is_named_and_the_rest_is_done(call, photo, tmp_path, monkeypatch):
+    closed, look, fetch = photo.parent / "closed", os.scandir, Path.open
+
+    def scandir(path="."):
+        if Path(path) == closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return look(path)
+
+    def opened(path, *args, **kwargs):
+        if path.name == "mine.ffc":
+            raise PermissionError(13, "Permission denied", str(path))
+        return fetch(path, *args, **kwargs)
+
+    closed.mkdir()
+    (tmp_path / "mine.ffc").touch()
+    monkeypatch.setattr(os, "scandir", scandir)
+    monkeypatch.setattr(Path, "open", opened)
+    refused(call("compress", closed), f"cannot read the folder {closed}: Permission denied")
+    code, _, said = call("compress", photo.parent, "-o", tmp_path / "out")
+    assert code == 2
+    assert f"cannot read the folder {closed}: Permission denied" in said
+    assert (tmp_path / "out" / "photo.ffc").is_file()
+    for verb in ("decompress", "info"):
+        refused(call(verb, tmp_path / "mine.ffc"), "mine.ffc: Permission denied")
 
 
 def test_films_and_data_sets_are_read_from_files(call, monkeypatch):

@@ -14,7 +14,7 @@ import tyro
 
 from framefill.atomic import with_folder
 from framefill.cli import datasets
-from framefill.cli.compressed import holds_film
+from framefill.cli.compressed import held, holds_film
 from framefill.cli.files import Going, Task, run
 from framefill.errors import BadInput
 
@@ -221,10 +221,9 @@ def _shown(
 
 def _picture_alone(data: bytes, task: Task) -> bytes:
     """The same bytes; BadInput for a film or a data set that does not come from a file."""
-    from framefill.codec.header import MAGIC, Kind
+    from framefill.codec.header import Kind
 
-    kind = data[len(MAGIC) :][:1]
-    if data.startswith(MAGIC) and kind and kind[0] >> 2 & 3 in (Kind.VIDEO, Kind.FIELD):
+    if held(data) in (Kind.VIDEO, Kind.FIELD):
         raise BadInput(f"{task.name} holds a film or a data set; write it to a file, and decompress that")
     return data
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from framefill.atomic import with_folder
+from framefill.cli.compressed import held, start
 from framefill.cli.files import PIPE, Going
 from framefill.errors import BadInput
 
@@ -18,14 +19,9 @@ def is_dataset(source: str) -> bool:
 
 def is_compressed(source: str) -> bool:
     """A compressed file that holds fields."""
-    from framefill.codec.header import MAGIC, Kind
+    from framefill.codec.header import Kind
 
-    path = Path(source)
-    if source == PIPE or not path.is_file():
-        return False
-    with path.open("rb") as file:
-        start = file.read(len(MAGIC) + 1)
-    return start[:-1] == MAGIC and len(start) > len(MAGIC) and start[-1] >> 2 & 3 == Kind.FIELD
+    return source != PIPE and held(start(Path(source))) == Kind.FIELD
 
 
 def bounds(text: str | None) -> float | dict[str, float]:
