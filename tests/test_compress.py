@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +16,7 @@ from codec_double import Double, codec
 from framefill import checkpoint, codecs
 from framefill.cli.compress import size_of
 from framefill.codec.container import unpack
+from framefill.codec.header import MAGIC
 from framefill.codec.picture_codec import PictureCodec
 from framefill.codec.pictures import Picture, read, write
 from framefill.errors import BadInput
@@ -217,8 +220,49 @@ def test_bad_words_are_one_line(call, photo, tmp_path):
     small = tmp_path / "a.ffc"
     call("compress", photo, "-o", small)
     refused(call("decompress", small, "-o", tmp_path / "b.png", "--limit-pixels", 100), "4800 pixels, over 100")
+    for words, said in ((("--steps", 32), "32 steps; give 0"), (("--seed", -1), "seed -1; give 0 to 2^63 - 1")):
+        refused(call("compress", photo, "-o", tmp_path / "c.ffc", *words), said)
+        refused(call("decompress", small, "-o", tmp_path / "b.png", *words), said)
+    for verb, source, name in (("compress", photo, "c.ffc"), ("decompress", small, "b.png")):
+        refused(call(verb, source, "-o", small / name), "a.ffc cannot be a folder")
+    pair = ("-o", tmp_path / "b.png", "--invented")
+    refused(call("decompress", small, *pair, tmp_path / "m.png", "--samples", 1), "give two or more")
+    refused(call("decompress", small, *pair, small / "m.png"), "a.ffc cannot be a folder")
+    assert not (tmp_path / "b.png").exists()  # neither, or both
     small.write_bytes(b"")
     refused(call("decompress", small, "-o", tmp_path / "b.png"), "is empty")
+
+
+def test_what_may_not_be_read_is_named_and_the_rest_is_done(call, photo, tmp_path, monkeypatch):
+    closed, look, fetch = photo.parent / "closed", os.scandir, Path.open
+
+    def scandir(path="."):
+        if Path(path) == closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return look(path)
+
+    def opened(path, *args, **kwargs):
+        if path.name == "mine.ffc":
+            raise PermissionError(13, "Permission denied", str(path))
+        return fetch(path, *args, **kwargs)
+
+    closed.mkdir()
+    (tmp_path / "mine.ffc").touch()
+    monkeypatch.setattr(os, "scandir", scandir)
+    monkeypatch.setattr(Path, "open", opened)
+    refused(call("compress", closed), f"cannot read the folder {closed}: Permission denied")
+    code, _, said = call("compress", photo.parent, "-o", tmp_path / "out")
+    assert code == 2
+    assert f"cannot read the folder {closed}: Permission denied" in said
+    assert (tmp_path / "out" / "photo.ffc").is_file()
+    for verb in ("decompress", "info"):
+        refused(call(verb, tmp_path / "mine.ffc"), "mine.ffc: Permission denied")
+
+
+def test_films_and_data_sets_are_read_from_files(call, monkeypatch):
+    for kind in (1, 2):
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(MAGIC + bytes([16 + 4 * kind]))))
+        refused(call("decompress", "-"), "standard input holds a film or a data set; write it to a file")
 
 
 def test_pillow_opens_and_saves(tmp_path, double):

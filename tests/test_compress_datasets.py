@@ -44,6 +44,7 @@ def test_there_and_back_within_bounds_by_name(call, field, tmp_path, monkeypatch
     [
         (["--max-error", "much"], "cannot read the bound"),
         (["--max-error", "sst=1"], "no field is called sst"),
+        (["--max-error", "tas=1,tas=2"], "names a field twice"),
         (["--relative", "1e-3", "-o", "-"], "not -"),
         (["--quality", "0"], "--quality is for pictures"),
         (["--size", "20k"], "--size is for pictures"),
@@ -67,3 +68,24 @@ def test_bounds_as_they_are_written():
 
 def test_pictures_have_no_relative_bound(call, tmp_path):
     refused(call("compress", tmp_path / "a.png", "--relative", "0.1"), "for data sets")
+
+
+def test_damage_is_told_and_folders_hold_fields_too(call, field, tmp_path):
+    path, values = field
+    small, out = tmp_path / "in" / "a.ffc", tmp_path / "out"
+    assert call("compress", path, "-o", small)[0] == 0  # the folder is made
+    data = bytearray(small.read_bytes())
+    data[200] ^= 1
+    small.with_name("b.ffc").write_bytes(data)
+    code, _, said = call("decompress", small.with_name("b.ffc"), "-o", tmp_path / "b.nc")
+    assert code == 0
+    assert "b.ffc: 1 of 1 groups of tas are lost; they are NaN now" in said
+    code, told, again = call("decompress", small.parent, "-o", out)
+    assert code == 0
+    assert "groups of tas are lost" in again
+    assert "lost: 1 of 1 groups" in told
+    with xr.open_dataset(out / "a.nc") as whole, xr.open_dataset(out / "b.nc") as part:
+        assert np.array_equal(whole.tas.values, values, equal_nan=True)
+        assert np.isnan(part.tas.values).all()
+        assert np.array_equal(part.pr.values, whole.pr.values, equal_nan=True)
+    refused(call("decompress", small, "-o", path / "c.nc"), "in.nc cannot be a folder")

@@ -12,9 +12,10 @@ import torch
 
 from codec_double import Double, codec
 from framefill import codecs, films
+from framefill.codec.container import PartLost
 from framefill.codec.film_codec import FilmCodec, bits_of, depth_of
 from framefill.codec.header import Depth
-from framefill.codec.picture_codec import PartLost, PictureCodec
+from framefill.codec.picture_codec import PictureCodec
 from framefill.codec.pictures import Picture
 from framefill.codec.pictures import write as save
 from framefill.codec.stamps import Stamps

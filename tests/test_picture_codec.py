@@ -9,11 +9,11 @@ import torch
 
 from codec_double import Blurred, Double, codec
 from framefill.codec import alpha, counter, residual
-from framefill.codec.container import Extra, pack, truncated, unpack
+from framefill.codec.container import Extra, PartLost, pack, truncated, unpack
 from framefill.codec.cut import PART
 from framefill.codec.header import Colour, Depth, Header, Kind, Limits, Sampler
 from framefill.codec.learned import fingerprints
-from framefill.codec.picture_codec import PartLost, PictureCodec
+from framefill.codec.picture_codec import PictureCodec
 from framefill.codec.pictures import Picture
 from framefill.errors import BadInput, CodecError
 
@@ -365,6 +365,8 @@ def test_bounds_that_cannot_be_and_residuals_that_are_none():
     picture, there = scene(16, 16), codec()
     with pytest.raises(BadInput, match="a bound of -1 levels"):
         there.compress(picture, max_error=-1)
+    wide = there.compress(picture, max_error=255)
+    assert wide == there.compress(picture, max_error=10**30)  # more than the levels there are is no other bound
     with pytest.raises(BadInput, match="nothing to draw"):
         there.compress(picture, max_error=1, steps=1)
     good = residual.encode(picture.pixels, picture.pixels, 0, Depth.BITS_8)

@@ -18,9 +18,8 @@ import pytest
 import picture_worker
 from codec_double import codec
 from framefill.codec import header
-from framefill.codec.container import Extra, pack, unpack
+from framefill.codec.container import Extra, PartLost, pack, unpack
 from framefill.codec.header import Colour, Depth, Header, Kind, Limits
-from framefill.codec.picture_codec import PartLost
 from framefill.codec.pictures import Picture
 from framefill.errors import CodecError, FramefillError
 from test_picture_codec import scene

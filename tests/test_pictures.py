@@ -106,6 +106,7 @@ def test_what_is_no_single_picture_of_grey_or_rgb_is_refused(tmp_path):
             read(path)
         assert "\n" not in str(told.value)
         assert str(path) in str(told.value)
+        assert "BytesIO" not in str(told.value)
 
 
 def test_a_bomb_is_refused_before_it_is_decoded():

@@ -6,7 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from framefill.errors import Failed
+from framefill.errors import Failed, NotWritten
+
+
+def with_folder(path: Path) -> Path:
+    """The same path, whose folder is there now; NotWritten if it cannot be made."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = f"{path.parent} cannot be a folder: {error.strerror or error}"
+        raise NotWritten(f"cannot write {path}: {why}; choose another place with -o") from error
+    return path
 
 
 @contextmanager

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from framefill.atomic import with_folder
 from framefill.cli import datasets
-from framefill.cli.compressed import holds_film
+from framefill.cli.compressed import held, holds_film
 from framefill.cli.files import Going, Task, run
 from framefill.errors import BadInput
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from framefill.codec.picture_codec import PictureCodec
     from framefill.codec.pictures import Picture
 
-SUFFIX, PICTURE, FILM = ".ffc", ".png", ".mp4"
+SUFFIX, PICTURE, FILM, FIELDS = ".ffc", ".png", ".mp4", ".nc"
 WHITE = 0.25  # of full range: the standard deviation that is white in a map of what was invented
 UNITS = {"k": 1000, "m": 1000**2, "g": 1000**3}
 To = Annotated[Going, tyro.conf.arg(name="")]
@@ -148,7 +149,7 @@ def decompress(
     device: Device = "auto",
     to: To = HERE,
 ) -> None:
-    """Pictures and films from .ffc files: one file, a folder of them, or - for standard input.
+    """Pictures, films and data sets from .ffc files: one file, a folder of them, or - for a picture on standard input.
 
     A damaged or cut file gives what is left of it, with a warning.
 
@@ -167,7 +168,9 @@ def decompress(
 
     if datasets.is_compressed(source):
         datasets.refuse(steps=steps, seed=seed, invented=invented, model=model)
-        _told(datasets.decompress(source, to, suffix=suffix or ".nc"), to)
+        with _warned(source) as lost:
+            about = datasets.decompress(source, to, suffix=suffix or FIELDS)
+        _told(about | _missing(lost), to)
         return
     named = Path(to.output).suffix if to.output else ""
     if (named or suffix).lower() not in _films():
@@ -177,18 +180,25 @@ def decompress(
     codec = _codec(model, device)
 
     def work(task: Task) -> dict[str, Any]:
+        if task.target and task.source and datasets.is_compressed(str(task.source)):
+            with _warned(task.name) as lost:
+                datasets.restore(task.source, task.target)
+            return {"held": "fields"} | _missing(lost)
         if task.source and holds_film(task.source):
             return _shown(task, codec, {"steps": steps, "seed": seed, "limits": _limits(to)}, suffix, invented)
-        data = task.read()
-        with _warned(task) as lost:
+        data = _picture_alone(task.read(), task)
+        with _warned(task.name) as lost:
             picture = codec.decompress(data, steps=steps, seed=seed, limits=_limits(to))
-            task.write(encode(picture, task.target.suffix if task.target else suffix or PICTURE))
-        if invented is not None:
+        made = encode(picture, task.target.suffix if task.target else suffix or PICTURE)
+        if invented is not None:  # before the picture is written: where one cannot be, neither is
             _write_map(codec.invented(data, samples=samples, steps=steps, limits=_limits(to)), invented)
+        task.write(made)
         height, width = picture.size
-        return {"pixels": f"{width}x{height}"} | ({"lost": "; ".join(lost)} if lost else {})
+        return {"pixels": f"{width}x{height}"} | _missing(lost)
 
     def ending(path: Path | None) -> str:
+        if path and datasets.is_compressed(str(path)):
+            return FIELDS
         return suffix or (FILM if path and holds_film(path) else PICTURE)
 
     run(source, to, work, suffix=ending, takes=(SUFFIX,))
@@ -203,11 +213,24 @@ def _shown(
     if invented is not None:
         raise BadInput(f"--invented maps one picture, and {task.name} is a film")
     assert task.source is not None
-    with task.file(suffix or FILM) as target, _warned(task) as lost:
+    with task.file(suffix or FILM) as target, _warned(task.name) as lost:
         done = films.decompress(task.source, target, codec, overwrite=True, **options)
     told = {"frames": done.frames, "pixels": f"{done.width}x{done.height}"}
-    missing = [*lost, *done.left]
-    return told | ({"lost": "; ".join(missing)} if missing else {})
+    return told | _missing([*lost, *done.left])
+
+
+def _picture_alone(data: bytes, task: Task) -> bytes:
+    """The same bytes; BadInput for a film or a data set that does not come from a file."""
+    from framefill.codec.header import Kind
+
+    if held(data) in (Kind.VIDEO, Kind.FIELD):
+        raise BadInput(f"{task.name} holds a film or a data set; write it to a file, and decompress that")
+    return data
+
+
+def _missing(lost: list[str]) -> dict[str, str]:
+    """What did not arrive, to be told with the rest."""
+    return {"lost": "; ".join(lost)} if lost else {}
 
 
 def _films() -> set[str]:
@@ -235,13 +258,13 @@ def _write_map(spread: Any, target: Path) -> None:
 
     from framefill.codec.pictures import Picture, write
 
-    write(Picture((spread / WHITE * 255).round().clip(0, 255).astype(np.uint8)[..., None]), target)
+    write(Picture((spread / WHITE * 255).round().clip(0, 255).astype(np.uint8)[..., None]), with_folder(target))
 
 
 @contextmanager
-def _warned(task: Task) -> Iterator[list[str]]:
+def _warned(name: str) -> Iterator[list[str]]:
     """Collects the warnings of damaged files, and says them when all is done."""
-    from framefill.codec.picture_codec import PartLost
+    from framefill.codec.container import PartLost
 
     lost: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
@@ -250,7 +273,7 @@ def _warned(task: Task) -> Iterator[list[str]]:
     for warning in caught:
         if issubclass(warning.category, PartLost):
             lost.append(str(warning.message))
-            print(f"framefill: warning: {task.name}: {warning.message}", file=sys.stderr)
+            print(f"framefill: warning: {name}: {warning.message}", file=sys.stderr)
 
 
 def _limits(to: Going) -> "Limits":

@@ -4,36 +4,47 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from framefill.cli.files import bytes_of
+
 if TYPE_CHECKING:
     from framefill.codec.container import Contents
     from framefill.codec.header import Header
+
+
+def start(path: Path) -> bytes:
+    """The first bytes of a file, none if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(4)
+    except OSError:
+        return b""
+
+
+def held(data: bytes) -> int | None:
+    """The kind (`codec.header.Kind`) that bytes of ours say they hold; None for other bytes."""
+    from framefill.codec.header import MAGIC
+
+    kind = data[len(MAGIC) :][:1]
+    return kind[0] >> 2 & 3 if data.startswith(MAGIC) and kind else None
 
 
 def is_ours(path: Path) -> bool:
     """Whether a file begins as compressed files do."""
     from framefill.codec.header import MAGIC
 
-    try:
-        with path.open("rb") as file:
-            return file.read(len(MAGIC)) == MAGIC
-    except OSError:
-        return False
+    return start(path).startswith(MAGIC)
 
 
 def holds_film(path: Path) -> bool:
     """Whether a compressed file holds a film."""
     from framefill import films
 
-    try:
-        with path.open("rb") as file:
-            return films.holds_film(file.read(4))
-    except OSError:
-        return False
+    return films.holds_film(start(path))
 
 
 def tell(path: Path, *, as_json: bool) -> None:
     """Prints what a compressed file says of itself, and how much of it is sound."""
-    about = _described_film(path) if holds_film(path) else described(path.read_bytes())
+    about = _described_film(path) if holds_film(path) else described(bytes_of(path))
     print(json.dumps(about) if as_json else "\n".join(f"{key:12s} {value}" for key, value in about.items()))
 
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from framefill.atomic import with_folder
+from framefill.cli.compressed import held, start
 from framefill.cli.files import PIPE, Going
 from framefill.errors import BadInput
 
@@ -17,14 +19,9 @@ def is_dataset(source: str) -> bool:
 
 def is_compressed(source: str) -> bool:
     """A compressed file that holds fields."""
-    from framefill.codec.header import MAGIC, Kind
+    from framefill.codec.header import Kind
 
-    path = Path(source)
-    if source == PIPE or not path.is_file():
-        return False
-    with path.open("rb") as file:
-        start = file.read(len(MAGIC) + 1)
-    return start[:-1] == MAGIC and len(start) > len(MAGIC) and start[-1] >> 2 & 3 == Kind.FIELD
+    return source != PIPE and held(start(Path(source))) == Kind.FIELD
 
 
 def bounds(text: str | None) -> float | dict[str, float]:
@@ -34,9 +31,12 @@ def bounds(text: str | None) -> float | dict[str, float]:
     try:
         if "=" not in text:
             return float(text)
-        return {name: float(value) for name, _, value in (word.partition("=") for word in text.split(","))}
+        found = {name: float(value) for name, _, value in (word.partition("=") for word in text.split(","))}
     except ValueError as error:
         raise BadInput(f"cannot read the bound {text!r}; write 0.1, or name=0.1,other=1e-6") from error
+    if len(found) != text.count(",") + 1:
+        raise BadInput(f"the bound {text!r} names a field twice; give each one bound")
+    return found
 
 
 def refuse(**options: object) -> None:
@@ -50,7 +50,7 @@ def compress(source: str, to: Going, *, max_error: str | None, relative: str | N
     """Writes a data set's file, and says how large it is."""
     from framefill.codec.fields import compress_dataset
 
-    target = _target(source, to, ".ffc")
+    target = with_folder(_target(source, to, ".ffc"))
     shares = None if relative is None else bounds(relative)
     compress_dataset(Path(source), target, max_error=bounds(max_error), relative=shares)
     return {"output": str(target), "bytes": target.stat().st_size}
@@ -58,11 +58,17 @@ def compress(source: str, to: Going, *, max_error: str | None, relative: str | N
 
 def decompress(source: str, to: Going, *, suffix: str) -> dict[str, Any]:
     """Writes the data set of a file, as NetCDF or Zarr; what is damaged becomes NaN where it can."""
+    target = _target(source, to, suffix)
+    restore(Path(source), target)
+    return {"output": str(target)}
+
+
+def restore(source: Path, target: Path) -> None:
+    """Writes the data set of a file; what is damaged becomes NaN where it can, with a warning."""
     from framefill.codec.fields import decompress_dataset
 
-    target = _target(source, to, suffix)
-    decompress_dataset(Path(source), target, partial=True)
-    return {"output": str(target)}
+    with_folder(target)
+    decompress_dataset(source, target, partial=True)
 
 
 def _target(source: str, to: Going, suffix: str) -> Path:

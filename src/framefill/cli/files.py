@@ -5,6 +5,7 @@ replaced unasked. One file that cannot be used does not stop the others; what we
 """
 
 import json
+import os
 import shutil
 import sys
 from collections import Counter
@@ -17,6 +18,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from framefill.atomic import replacing, with_folder
 from framefill.errors import BadInput, FramefillError, one_line
 
 PIPE = "-"
@@ -45,32 +47,25 @@ class Task:
 
     def read(self) -> bytes:
         """All bytes; BadInput where there are none."""
-        try:
-            data = sys.stdin.buffer.read() if self.source is None else self.source.read_bytes()
-        except OSError as error:
-            raise BadInput(f"cannot read {self.source}: {error.strerror or error}") from error
+        data = sys.stdin.buffer.read() if self.source is None else bytes_of(self.source)
         if not data:
             raise BadInput(f"{self.name} is empty")
         return data
 
     def write(self, data: bytes) -> None:
         """The result, whole or not at all."""
-        from framefill.atomic import replacing
-
         if self.target is None:
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
             return
-        self.target.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(self.target) as part:
+        with replacing(with_folder(self.target)) as part:
             part.write_bytes(data)
 
     @contextmanager
     def file(self, suffix: str) -> Iterator[Path]:
         """A file to write the result to: the target, or a temporary one that goes to standard output."""
         if self.target is not None:
-            self.target.parent.mkdir(parents=True, exist_ok=True)
-            yield self.target
+            yield with_folder(self.target)
             return
         with TemporaryDirectory() as folder:
             path = Path(folder) / f"result{suffix}"
@@ -83,6 +78,14 @@ class Task:
     def name(self) -> str:
         """For messages."""
         return "standard input" if self.source is None else str(self.source)
+
+
+def bytes_of(path: Path) -> bytes:
+    """All bytes of a file; BadInput if it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"cannot read {path}: {error.strerror or error}; allow it, or copy the file") from error
 
 
 Work = Callable[[Task], dict[str, Any]]
@@ -124,6 +127,9 @@ def _folder(folder: Path, going: Going, work: Work, suffix: Suffix, takes: Colle
         raise BadInput(f"{folder} is a folder; give a folder with -o, not {going.output}")
     out = Path(going.output or f"{folder.resolve().name}-{suffix(None)[1:]}")
     tasks = tasks_in(folder, out, suffix, takes)
+    closed = closed_folders(folder)
+    if closed and not tasks:
+        raise BadInput(closed[0])
     if not tasks:
         raise BadInput(f"{folder}: nothing to do; files ending in {', '.join(sorted(takes))} are taken")
     failed, passed = [], 0
@@ -136,12 +142,21 @@ def _folder(folder: Path, going: Going, work: Work, suffix: Suffix, takes: Colle
         except FramefillError as error:
             words = one_line(error)
             failed.append(words if task.name in words else f"{task.name}: {words}")
-    for line in failed:
+    for line in (*failed, *closed):
         print(f"framefill: {line}", file=sys.stderr)
     done = len(tasks) - len(failed) - passed
     print(f"{done} of {len(tasks)} files are done, {passed} were there already", file=sys.stderr)
-    if failed:
-        raise BadInput(f"{len(failed)} of {len(tasks)} files could not be used; the lines above say why")
+    if failed or closed:
+        what = f"{len(failed)} of {len(tasks)} files" + (f" and {len(closed)} folders" if closed else "")
+        raise BadInput(f"{what} could not be used; the lines above say why")
+
+
+def closed_folders(folder: Path) -> list[str]:
+    """A line for every folder that cannot be looked into; rglob passes over them in silence."""
+    found: list[OSError] = []
+    for _ in os.walk(folder, onerror=found.append):
+        pass
+    return [f"cannot read the folder {error.filename}: {error.strerror}; allow it, or move it away" for error in found]
 
 
 def tasks_in(folder: Path, out: Path, suffix: Suffix, takes: Collection[str]) -> list[Task]:
@@ -168,6 +183,6 @@ def tell(going: Going, task: Task, about: dict[str, Any]) -> None:
     if going.as_json:
         print(json.dumps(told), file=stream)
         return
-    words = ", ".join(f"{value} {key}" for key, value in about.items())
+    words = ", ".join(f"{key}: {value}" if " " in str(value) else f"{value} {key}" for key, value in about.items())
     if task.target is not None:
         print(f"{task.target}  {words}")

@@ -97,8 +97,7 @@ def _read(path: Path) -> Any:
 def _write(picture: Any, target: Path) -> None:
     from PIL import Image
 
-    from framefill.atomic import replacing
+    from framefill.atomic import replacing, with_folder
 
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(target) as part:
+    with replacing(with_folder(target)) as part:
         Image.fromarray(picture[..., 0] if picture.shape[2] == 1 else picture).save(part, format="png")

@@ -22,6 +22,10 @@ from framefill.errors import BadInput, CodecError
 CHECK = 4
 
 
+class PartLost(UserWarning):
+    """A file was damaged or cut, and what is missing was filled in; the message says where."""
+
+
 class ExtraKind(IntEnum):
     """What an extra holds; a reader passes over kinds that it does not know."""
 
@@ -105,7 +109,7 @@ def unpack(data: bytes, *, limits: Limits | None = None, known: Collection[bytes
     if known is not None and header.fingerprint not in known:
         raise CodecError(
             f"the file was made with model {header.fingerprint.hex()}, which is not here; "
-            f"known are {', '.join(sorted(k.hex() for k in known)) or 'none'}"
+            f"give its file (--model); known are {', '.join(sorted(k.hex() for k in known)) or 'none'}"
         )
     found = list(_payloads(data, place, layout))
     chunks, rest = found[: len(layout.chunks)], found[len(layout.chunks) :]

@@ -8,6 +8,7 @@ come in; what is in the file is not decoded (no mask, scale or time is applied),
 
 import json
 import math
+import warnings
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from framefill.atomic import replacing
 from framefill.codec.bounded import decode_field, encode_field
-from framefill.codec.container import Contents, Extra, pack, unpack
+from framefill.codec.container import Contents, Extra, PartLost, pack, unpack
 from framefill.codec.header import Colour, Depth, Header, Kind, Limits
 from framefill.errors import BadInput, CodecError, FramefillError, MediaError, NotInstalled
 
@@ -97,7 +98,8 @@ def compress_dataset(
 def open_compressed(data: bytes | Path, *, limits: Limits | None = None, partial: bool = False) -> "xr.Dataset":
     """The data set in a file, undecoded as `xarray.open_dataset(decode_cf=False)`; groups are decoded when asked for.
 
-    `xarray.decode_cf` makes times and masks of it. CodecError for damage; with `partial` lost groups of floats are NaN.
+    `xarray.decode_cf` makes times and masks of it. CodecError for damage; with `partial` lost groups of floats are NaN,
+    with a warning `PartLost`.
     """
     _need("xarray")
     limits = limits or Limits()
@@ -284,7 +286,7 @@ def _index(dataset: "xr.Dataset", entries: list[Entry]) -> bytes:
 def _read_index(contents: Contents, limits: Limits) -> tuple[dict[str, Any], list[Entry]]:
     held = next((extra.data for extra in contents.extras if extra.kind == INDEX), None)
     if held is None:
-        raise CodecError("the file is damaged: neither copy of its index arrived")
+        raise CodecError("the file is damaged: neither copy of its index, which is at its end, arrived; fetch it again")
     try:
         index = json.loads(zlib.decompressobj().decompress(held, LONGEST))
         entries = [Entry(**entry) for entry in index["variables"]]
@@ -328,6 +330,9 @@ def _lazy(entry: Entry, chunks: tuple[bytes | None, ...], limits: Limits, partia
     if lost and not (partial and np.dtype(entry.dtype).kind == "f"):
         first = entry.parts[lost[0]]
         raise CodecError(f"{entry.name} is damaged: {len(lost)} groups of {len(chunks)} are lost, first {first[:2]}")
+    if lost:
+        words = f"{len(lost)} of {len(chunks)} groups of {entry.name} are lost; they are NaN now"
+        warnings.warn(words, PartLost, stacklevel=2)
     per = math.prod(between)
     rows = []
     for i in range(0, len(chunks), per):

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from framefill.codec import cut, groups, haar
-from framefill.codec.header import Colour, Depth, Header, Kind, Sampler
+from framefill.codec.container import PartLost
+from framefill.codec.header import STEPS, Colour, Depth, Header, Kind, Sampler
 from framefill.codec.learned import noise_at
-from framefill.codec.picture_codec import STEPS, PartLost, PictureCodec
+from framefill.codec.picture_codec import PictureCodec
 from framefill.codec.pictures import Picture
 from framefill.codec.stamps import Stamps, taken
 from framefill.codec.stream import Chunks, Opened

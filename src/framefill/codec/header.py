@@ -19,6 +19,7 @@ Buffer = bytes | mmap
 MAGIC = b"\xf1FC"
 VERSION = 1
 LAYERS = 4
+STEPS = 31
 LONGEST = 9  # bytes of a varint: 63 bits
 
 
@@ -105,10 +106,14 @@ class Header:
 
     def __post_init__(self) -> None:
         whole = (self.width, self.height, self.pictures, self.channels, self.rate[1])
-        if min(whole) < 1 or self.rate[0] < 0 or max(*whole, self.rate[0], self.seed) >= 2**63 or self.seed < 0:
-            raise BadInput(f"sides, counts and rate are at least 1 and below 2^63, the seed from 0; got {self}")
-        if len(self.fingerprint) != 4 or not (1 <= self.layers <= LAYERS and 0 <= self.steps < 32):
-            raise BadInput(f"a header has 4 bytes of fingerprint, 1 to {LAYERS} layers and 0 to 31 steps; got {self}")
+        if not 0 <= self.seed < 2**63:
+            raise BadInput(f"seed {self.seed}; give 0 to 2^63 - 1")
+        if not 0 <= self.steps <= STEPS:
+            raise BadInput(f"{self.steps} steps; give 0 (the faithful picture) to {STEPS}")
+        if min(whole) < 1 or self.rate[0] < 0 or max(*whole, self.rate[0]) >= 2**63:
+            raise BadInput(f"sides, counts and rate are at least 1 and below 2^63; got {self}")
+        if len(self.fingerprint) != 4 or not 1 <= self.layers <= LAYERS:
+            raise BadInput(f"a header has 4 bytes of fingerprint and 1 to {LAYERS} layers; got {self}")
 
     def own(self) -> tuple[int, ...]:
         """The varints that only this kind has."""
@@ -226,6 +231,7 @@ def _allowed(header: Header, limits: Limits) -> None:
         if claimed > most:
             raise CodecError(
                 f"the file claims {claimed} {name}, over {most}; if it is trusted, raise Limits({name}=...)"
+                + (f", or give --limit-pixels {claimed}" if name == "pixels" else "")
             )
 
 

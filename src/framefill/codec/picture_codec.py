@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from framefill.codec import alpha, cut, residual
-from framefill.codec.container import Contents, Extra, ExtraKind, pack, unpack
+from framefill.codec.container import Contents, Extra, ExtraKind, PartLost, pack, unpack
 from framefill.codec.entropy import EntropyModel
-from framefill.codec.header import Colour, Depth, Header, Kind, Limits, Sampler
+from framefill.codec.header import STEPS, Colour, Depth, Header, Kind, Limits, Sampler
 from framefill.codec.learned import Learned, fingerprints, noise_at
 from framefill.codec.pictures import Picture
 from framefill.errors import BadInput, CodecError
@@ -28,13 +28,8 @@ from framefill.latents.tiles import bands, spans
 
 CHANNELS = {Colour.GREY: 1, Colour.GREY_ALPHA: 2, Colour.RGB: 3, Colour.RGBA: 4}
 DEPTHS: dict[Depth, Any] = {Depth.BITS_8: np.uint8, Depth.BITS_16: np.uint16}
-STEPS = 31
 JOINED = 4096
 TILING = (96, 8, 8)  # tile, halo and fade in latents; files with a bound lean on these
-
-
-class PartLost(UserWarning):
-    """A file was damaged or cut, and what is missing was filled in; the message says where."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +83,6 @@ class PictureCodec:
         quality = self._quality(quality)
         if max_error is not None and steps:
             raise BadInput(f"within {max_error} levels of the picture there is nothing to draw; leave the steps away")
-        if not 0 <= steps <= STEPS:
-            raise BadInput(f"{steps} steps; give 0 (the faithful picture) to {STEPS}")
         symbols = self._symbols(picture, quality)
         messages = self._messages(self.model.entropy, symbols, quality)
         if max_error is None and len(messages) == 1 and sum(map(len, messages[0])) < self.joined:
@@ -216,7 +209,9 @@ class PictureCodec:
         contents = unpack(data, limits=limits, known=self.known)
         header = contents.header
         if header.kind != Kind.IMAGE or header.colour not in CHANNELS or header.depth not in DEPTHS:
-            raise CodecError(f"the file holds {describe(header)}, no picture; use the verb or function for that")
+            raise CodecError(
+                f"the file holds {describe(header)}, no picture; `framefill decompress FILE` brings it back"
+            )
         model, _ = self.known[header.fingerprint]
         layers = self._entropy(header).layers
         expected = len(list(cut.parts(*_latents(header, model))))

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from framefill.atomic import replacing
 from framefill.codec.header import Colour, Depth
@@ -108,6 +108,9 @@ def read(source: Path | BinaryIO, *, most: int = MOST_PIXELS) -> Picture:
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 _check(name, image, most)
                 return _tiff(name, data, image) if image.format == "TIFF" else _usual(name, data, image)
+        except UnidentifiedImageError as error:
+            kinds = ", ".join(FORMATS)
+            raise MediaError(f"{name} is not a picture that can be read; give one of {kinds}, not empty") from error
         except BROKEN as error:
             reason = " ".join(str(error).split())[:100] or type(error).__name__
             raise MediaError(f"{name} is not a picture that can be read ({reason}); save it as PNG or JPEG") from error

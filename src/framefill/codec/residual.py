@@ -32,6 +32,7 @@ def encode(truth: NDArray[Any], decoded: NDArray[Any], bound: int, depth: Depth)
     """The shorter payload for levels (H, W, C) of the truth and of the decode. BadInput for a negative bound."""
     if bound < 0:
         raise BadInput(f"a bound of {bound} levels cannot be kept; give 0 (lossless) or more")
+    bound = min(bound, int(np.iinfo(truth.dtype).max))  # no level can be off by more
     plain = _payload(truth.astype(np.int64), 2 * bound + 1, Base.NOTHING)
     if bound < ROOM[depth]:
         return plain
