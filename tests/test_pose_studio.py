@@ -117,7 +117,7 @@ def test_a_tolerance_lets_go_and_zero_pins(session):
 
 def test_what_cannot_be_reached_is_told(session):
     key = reach(session, (3.0, 3.0, 0.0))
-    assert "feet move by" in session.warnings()[0]
+    assert "feet had to move by" in session.warnings()[0]
     session.add("right_wrist")
     session.stand(False)
     session.move(key, (5.0, 3.0, 0.0))

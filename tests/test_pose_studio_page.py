@@ -385,7 +385,7 @@ def test_in_a_browser_a_character_is_loaded_posed_and_left_for_the_one_before(tm
         browser.press("Body")
         browser.wait("document.body.textContent.includes('stature')")
         browser.upload(broken)
-        browser.wait("document.body.textContent.includes('broken.bvh')")
+        browser.wait("document.body.textContent.includes('broken.bvh is not a whole BVH file')")
         assert studio.session.character.body is not None
         browser.upload(rig(tmp_path))
         browser.wait("document.body.textContent.includes('no shape to choose')")
@@ -393,7 +393,6 @@ def test_in_a_browser_a_character_is_loaded_posed_and_left_for_the_one_before(tm
         assert not browser.run("document.body.textContent.includes('stature')")
         assert len(studio.session.character.rig.skeleton) == 7
         browser.press("Pose")
-        browser.wait("document.body.textContent.includes('no handle yet') || document.body.textContent.includes('Add')")
         browser.press("Add handle")
         chromium.Page._until(lambda: studio.session.state.grips and studio.desk.drain(), 30)
         chromium.raise_arrow(browser, studio, 4, 40)
@@ -402,4 +401,4 @@ def test_in_a_browser_a_character_is_loaded_posed_and_left_for_the_one_before(tm
         browser.press("framefill's own body")
         browser.wait("document.body.textContent.includes('stature')")
         assert studio.session.character.body is not None
-        assert not [e for e in browser.events if e.get("method") == "Runtime.exceptionThrown"]
+        assert not [event for event in browser.events if event.get("method") == "Runtime.exceptionThrown"]

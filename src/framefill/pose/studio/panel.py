@@ -178,7 +178,8 @@ class Panel:
         self._shapes: list[Any] = []
         self._bodily: list[Any] = []
         if not count:
-            self._bodily = [gui.add_markdown("This skeleton comes from a file and has no shape to choose.")]
+            note = self.session.character.note()
+            self._bodily = [gui.add_markdown(f"This skeleton has no shape to choose.\n\n{note}")]
             return
         own = self.session.character.rig.skeleton.names[0] == "pelvis" and count == len(SHAPES)
         self._gender = gui.add_dropdown("Body", ("neutral", "female", "male"), initial_value=state.gender)

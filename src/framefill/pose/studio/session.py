@@ -71,9 +71,9 @@ class Session:
             return []
         asked = len(self.state.grips)
         lines = self.found.report(only=asked)
-        lifted = max(self.found.misses[0, asked : asked + 2].tolist(), default=0.0)
-        if lifted > LIFTED:
-            lines.append(f"the feet move by {1000 * lifted:.0f} mm to meet the handles; or let the feet go")
+        stood, moved = characters.lifted(self.found, asked)
+        if moved > LIFTED:
+            lines.append(f"{stood} had to move by {1000 * moved:.0f} mm to meet the handles; or let the feet go")
         return lines
 
     def effectors(self, state: State) -> list[Effector]:
