@@ -180,6 +180,19 @@ def test_rigs_that_lack_limbs_say_which(refused, empty):
     assert "there is no joint 'head'" in refused("solve", *HEAD, "-c", "arm.bvh")
 
 
+def test_a_rig_without_human_roles_is_posed_and_told_of_in_one_line(call, empty):
+    tree = human().tree
+    part = type(tree)(("a", "b", "c", "d"), (-1, 0, 1, 2), tree.offsets[[0, 3, 6, 9]])
+    bvh.write(empty / "pole.bvh", moving(part))
+    code, out, told = call("pose", "solve", "-c", "pole.bvh", "-e", "d=0.1,0.3,0.1", "--json")
+    assert code == 0
+    assert json.loads(out)["poses"][0]["positions"]["d"] == pytest.approx([0.1, 0.3, 0.1], abs=1e-3)
+    assert told.count("\n") == 1
+    assert "too few joints of this rig" in told
+    assert "a would move by" in call("pose", "solve", "-c", "pole.bvh", "-e", "d=3,0,0")[2]
+    assert call("pose", "solve", "-c", "pole.bvh", "-e", "d=0.1,0.3,0.1", "-o", "o.png")[0] == 0
+
+
 def test_numbers_that_are_none(refused, rig_bvh):
     assert "enough" in refused("recover", "rig.bvh", "--enough", "nan", "-o", "o.csv")
     assert "ask for 1 to 24" in refused("recover", "rig.bvh", "--most", "0", "-o", "o.csv")

@@ -128,6 +128,31 @@ def test_rigs_that_do_not_correspond_are_refused():
     assert pole.length() == pytest.approx(1)
 
 
+def crane(turn=0.0):
+    """Four joints one above the other, whose second is turned at rest about its own bone."""
+    offsets = torch.tensor([[0.0, 0, 0], [0, 0.3, 0], [0, 0.5, 0], [0, 0.5, 0]])
+    local = rotations.from_axis_angle(torch.tensor([[0.0, 0, 0], [0, turn, 0], [0, 0, 0], [0, 0, 0]]).double())
+    rig = Rig.of(Skeleton(("base", "upper", "lower", "claw"), (-1, 0, 1, 2), offsets), local)
+    return characters.Character(rig, torch.from_numpy(rig.positions))
+
+
+@pytest.mark.parametrize("turn", [0.0, 1.5])
+def test_what_is_no_human_is_posed_near_its_rest_on_its_root(turn):
+    character = crane(turn)
+    assert "too few joints" in character.note()
+    assert characters.load(None).note() == ""
+    target = torch.tensor([0.5, 0.8, 0.2])
+    found = character.solve(character.standing([Place("claw", target)]))
+    torch.testing.assert_close(found.positions[0, 3], target.double(), atol=1e-3, rtol=0)
+    assert found.positions[0, 0].norm() < 0.03  # it does not go there as a whole
+    torch.testing.assert_close(found.local[0, 1], torch.from_numpy(character.rig.local[1]), atol=0.5, rtol=0)
+    still = character.solve(character.standing([Place("claw", character.rest("claw"))]))
+    torch.testing.assert_close(still.local[0], torch.from_numpy(character.rig.local), atol=1e-3, rtol=0)
+    far = character.solve(character.standing([Place("claw", 9 * target)]))
+    who, moved = characters.lifted(far, 1)
+    assert (who, moved > 1) == ("base", True)
+
+
 @pytest.mark.parametrize("b", [(0, 1, 0), (-1, 0, 0), (1, 0, 0), (0.6, 0, 0.8)])
 def test_the_smallest_rotation_between_directions(b):
     a, b = np.array([1.0, 0, 0]), np.array(b, float)

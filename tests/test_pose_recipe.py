@@ -275,12 +275,36 @@ def test_amass_is_split_as_published_and_stands_up(tmp_path):
         turned[:, 4] = rotations.from_axis_angle(torch.tensor([0.1 * len(name), 0, 0]))
         take = amass.Take(turned, torch.zeros(2, 3), torch.zeros(10), "neutral", 30.0)
         amass.write(tmp_path / name / "take_poses.npz", take)
-    for split, name in (("train", "CMU/01"), ("test", "SSM_synced/a")):
+    for split, name in (("train", "CMU/01"), ("test", "SSM_synced/a"), ("validation", "HumanEva/b")):
         poses = practice.Poses.open(tmp_path, split, varied=False)
         assert len(poses) == 2
         np.testing.assert_allclose(poses.vectors[:, 4, 0], 0.1 * len(name), atol=1e-5)
         np.testing.assert_allclose(poses.vectors[:, 0], 0, atol=1e-5)
     (tmp_path / "CMUU/01").mkdir(parents=True)
-    (tmp_path / "CMU/01/take_poses.npz").rename(tmp_path / "CMUU/01/take_poses.npz")
-    with pytest.raises(BadInput, match="nearest are CMU"):
+    (tmp_path / "CMUU/01/take_poses.npz").write_bytes((tmp_path / "CMU/01/take_poses.npz").read_bytes())
+    poses = practice.Poses.open(tmp_path, "train")
+    assert len(poses) == 2
+    assert poses.note.endswith("'CMUU' (the nearest is CMU), 1 file")
+    (tmp_path / "CMU/01/take_poses.npz").unlink()
+    with pytest.raises(BadInput, match=r"no clip for train; .*nearest is CMU"):
         practice.Poses.open(tmp_path, "train")
+
+
+@pytest.mark.slow
+def test_a_training_names_what_it_leaves_out_and_validates_on_what_is_published_for_it(call, tmp_path):
+    for name in ("CMU/01", "HumanEva/b", "DanceDB/c"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        local = rotations.from_axis_angle(0.1 * torch.randn(4, 24, 3, generator=torch.Generator().manual_seed(0)))
+        take = amass.Take(local, torch.zeros(4, 3), torch.zeros(10), "neutral", 30.0)
+        amass.write(tmp_path / "data" / name / "take_poses.npz", take)
+    words = ("train", "pose", tmp_path / "data", "-o", tmp_path / "run", "--preset", "tiny", "--steps", "1")
+    code, _, told = call(*words)
+    assert code == 0, told
+    assert [line for line in told.splitlines() if "left out" in line] == [
+        "left out, for AMASS's published split has none of that name: 'DanceDB', 1 file"
+    ]
+    (tmp_path / "data/HumanEva/b/take_poses.npz").unlink()
+    code, _, told = call(*words[:4], tmp_path / "other", *words[5:])
+    assert code == 2
+    assert "no clip for validation" in told
+    assert "HumanEva, MPI_HDM05, SFU, MPI_mosh" in told

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+from collections import Counter
 
 import pytest
 import torch
@@ -104,8 +105,11 @@ def test_published_splits_do_not_overlap():
     assert len(names) == len(set(names)) == 15
     assert amass_splits.split_of("SSM_synced") == "test"
     assert amass_splits.split_of("BioMotionLab_NTroje") == "train"
-    with pytest.raises(BadInput, match="nearest are CMU"):
-        amass_splits.split_of("CMUU")
+    assert amass_splits.split_of("CMUU") is None
+    line = amass_splits.left_out(Counter({"CMUU": 2, **{f"x{number}": 1 for number in range(8)}}))
+    assert "'CMUU' (the nearest is CMU), 2 files; 'x0', 1 file;" in line
+    assert line.endswith("and 4 more")
+    assert amass_splits.left_out(Counter()) == ""
 
 
 def test_test_clips_are_held_out():

@@ -44,8 +44,28 @@ def test_one_frame_that_leaps_is_spread_by_a_gaussian():
     weight = np.exp(-np.square(np.arange(-3, 4)) / 2)
     made = steady.averaged(local, root, 1.0)[1][:, 0]
     np.testing.assert_allclose(made[4], 1 / weight.sum())
-    np.testing.assert_allclose(made[1], np.exp(-4.5) * 0, atol=1e-12)  # the window of frame 1 ends at frame 2
     np.testing.assert_allclose(made[5], weight[2] / weight.sum())
+    for frame in (0, 1, 7, 8):  # at the ends the line through what neighbours there are
+        near = np.arange(max(0, frame - 3), min(9, frame + 4))
+        line = np.polyfit(near - frame, root[near, 0], 1, w=np.exp(-np.square(near - frame) / 4))
+        np.testing.assert_allclose(made[frame], line[1], atol=1e-12)
+
+
+@pytest.mark.parametrize(("count", "frames"), [(1, 2.0), (2, 2.0), (9, 0.2)])
+def test_too_few_neighbours_change_nothing(count, frames):
+    local, root = swing(count)
+    made = steady.averaged(local, root, frames)
+    torch.testing.assert_close(made[0], local)
+    torch.testing.assert_close(made[1], root)
+
+
+def test_the_ends_are_steadied_as_the_rest_is():
+    frame = torch.arange(400).double()
+    noise = torch.randn(400, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64).reshape(50, 8, 3)
+    still = torch.eye(3).double().expand(8, 1, 3, 3)
+    made = torch.stack([steady.averaged(still, one + frame[:8, None], 1.5)[1] for one in noise]) - frame[:8, None]
+    before, after = noise[:, [0, -1]].std(), made[:, [0, -1]].std()
+    assert after < 0.9 * before  # a window that shrinks leaves them as they are
 
 
 def test_what_trembles_is_steadied_and_comes_nearer_to_the_truth():

@@ -1,5 +1,6 @@
 """The pose studio without a browser: commands, undo, files, what is drawn, and one thread that works in order."""
 
+import gc
 import json
 import threading
 
@@ -116,7 +117,7 @@ def test_a_tolerance_lets_go_and_zero_pins(session):
 
 def test_what_cannot_be_reached_is_told(session):
     key = reach(session, (3.0, 3.0, 0.0))
-    assert "feet move by" in session.warnings()[0]
+    assert "feet had to move by" in session.warnings()[0]
     session.add("right_wrist")
     session.stand(False)
     session.move(key, (5.0, 3.0, 0.0))
@@ -292,6 +293,72 @@ def test_a_rig_and_its_files(session, rig):
         saved.bring(
             other, "x.json", saved.export(session, ".json").replace(b'"rotations": [[', b'"rotations": [[0,0,0],[')
         )
+
+
+def test_another_character_begins_anew_and_undo_brings_the_one_before_back_with_its_work(session, rig):
+    reach(session)
+    session.wear([1.0], "male")
+    session.key(0)
+    work, dressed = session.state, session.character
+    session.load(saved.character("their rig.bvh", rig.read_bytes()))
+    assert (session.state.grips, session.state.keys, session.state.shape) == ((), (), ())
+    assert session.character.body is None
+    key = session.add("left_wrist")
+    assert key == "LeftHand:position"
+    session.move(key, FORWARD)
+    assert (place(session, "LeftHand") - torch.tensor(FORWARD)).norm() < 1e-3
+    with pytest.raises(BadInput, match="no shape"):
+        session.wear([1.0], "male")
+    for _ in range(3):
+        assert session.undo()
+    assert session.state is work
+    torch.testing.assert_close(session.character.stands, dressed.stands)
+    assert session.redo()
+    assert session.character.body is None
+    session.undo()
+    session.load(characters.load(None))  # the same body from its shape and gender at the start
+    assert (session.character.gender, session.character.shape) == ("neutral", ())
+
+
+def test_a_pose_of_another_character_is_not_taken(session):
+    reach(session)
+    before = session.state
+    with pytest.raises(BadInput):
+        session.take(session.state.local[:5], session.state.root)
+    assert session.state is before
+
+
+def test_a_rig_that_was_loaded_is_written_back_with_its_meshes_as_long_as_it_is_there(tmp_path):
+    session, given = Session(characters.load(None)), tmp_path / "rig.glb"
+    given.write_bytes(saved.export(session, ".glb"))
+    session.load(saved.character("rig.glb", given.read_bytes()))
+    copy = session.character.file
+    assert len(saved.export(session, ".glb")) > 0.5 * given.stat().st_size
+    del session
+    gc.collect()
+    assert not copy.parent.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("a.txt", b""), ("a.glb", b"glTF"), ("a.bvh", b"HIERARCHY"), ("a.npz", b"PK"), ("a.pkl", b"cos\nsystem\n."),
+     ("a", b""), ("a" * 1000 + ".png", b""), ("a.json", b"{}"), ("../../a.bvh", b"\0" * 99)],
+)  # fmt: skip
+def test_files_without_a_character_are_refused_and_leave_nothing_behind(tmp_path, monkeypatch, name, content):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(BadInput) as told:
+        saved.character(name, content)
+    assert str(told.value).startswith(name[:80])
+    assert str(tmp_path) not in str(told.value)
+    assert "\n" not in str(told.value)
+    assert len(str(told.value)) < 500
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_character_that_is_too_long_is_refused(monkeypatch):
+    monkeypatch.setattr(saved, "LARGEST", 3)
+    with pytest.raises(BadInput, match="longer than 3"):
+        saved.character("a.glb", b"1234")
 
 
 def _broken(change):

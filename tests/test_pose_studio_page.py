@@ -21,6 +21,9 @@ from framefill.pose import characters, tween
 pytest.importorskip("viser", reason="viser is not installed")
 import chromium
 from framefill.pose.extra import page_library
+from framefill.pose.files import bvh
+from framefill.pose.motion import Motion
+from framefill.pose.skeleton import Skeleton
 from framefill.pose.studio import drawn
 from framefill.pose.studio.player import Show
 from framefill.pose.studio.scene import STILL
@@ -127,6 +130,47 @@ def test_a_click_on_a_picture_is_a_keypoint(studio):
     assert studio.desk.drain()
     studio.photo.labelling.value = False
     assert [grip.joint for grip in studio.session.state.grips] == [studio.photo.label.value]
+
+
+def rig(tmp_path, count=7):
+    """The first joints of framefill's body as a .bvh of the user's."""
+    whole = characters.load(None).rig.skeleton
+    skeleton = Skeleton([f"their_{name}" for name in whole.names[:count]], whole.parents[:count], whole.offsets[:count])
+    path = tmp_path / "their rig.bvh"
+    bvh.write(path, Motion(skeleton, torch.eye(3).double().expand(1, count, 3, 3), torch.zeros(1, 3).double()))
+    return path
+
+
+def test_another_character_has_its_own_controls_and_a_bad_file_changes_nothing(studio, tmp_path):
+    given, panel = rig(tmp_path, 24), studio.panel
+    hold(studio)
+    studio.do(lambda: studio.ask._found([(studio.session.state.local, studio.session.state.root)]))
+    panel.load("their rig.bvh", given.read_bytes())
+    assert studio.desk.drain()
+    names = tuple(studio.session.character.rig.skeleton.names)
+    assert "their_left_wrist" in names
+    assert tuple(panel._joint.options) == tuple(studio.photo.label.options) == names
+    assert panel._joint.value in names
+    assert (panel._shapes, tuple(studio.ask._poses.options), panel.chosen) == ([], ("none",), "no handle yet")
+    assert studio.scene._gizmos == {}
+    assert len(studio.scene._mesh.bones) == len(studio.scene._dots.batched_positions) == 24
+    assert "24 joints" in studio.told[-1]
+    before = studio.session.state
+    panel.load("broken.glb", b"glTF")
+    assert studio.desk.drain()
+    assert studio.told[-1].startswith("broken.glb")
+    assert studio.session.state is before
+    studio._clicked("their_left_wrist")
+    studio.do(panel._own)
+    assert studio.desk.drain()
+    assert len(panel._shapes) == 10
+    assert studio.session.state.grips == ()
+    studio.do(studio.session.undo)
+    assert studio.desk.drain()
+    assert tuple(panel._joint.options) == names
+    assert list(studio.scene._gizmos) == ["their_left_wrist:position"]
+    studio.do(panel._own)
+    assert studio.desk.drain()
 
 
 def test_a_picture_is_laid_behind_and_taken_away(studio):
@@ -326,3 +370,35 @@ def test_in_a_browser_a_gizmo_is_dragged_the_joint_follows_and_files_come_back()
         chromium.Page._until(lambda: studio.session.state.grips and studio.desk.drain(), 30)
         torch.testing.assert_close(studio.session.world()[0], dragged, atol=1e-6, rtol=0)
         assert all(url.startswith((studio.url, "data:", "blob:")) for url in browser.asked())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(chromium.PROGRAM is None, reason="there is no Chromium")
+def test_in_a_browser_a_character_is_loaded_posed_and_left_for_the_one_before(tmp_path):
+    studio = Studio(characters.load(None), 0)
+    chromium.plainly_lit(studio)
+    broken = tmp_path / "broken.bvh"
+    broken.write_text("HIERARCHY")
+    with contextlib.closing(studio), chromium.Page(studio.url, size=(900, 600)) as browser:
+        browser.open()
+        hold(studio)
+        browser.press("Body")
+        browser.wait("document.body.textContent.includes('stature')")
+        browser.upload(broken)
+        browser.wait("document.body.textContent.includes('broken.bvh is not a whole BVH file')")
+        assert studio.session.character.body is not None
+        browser.upload(rig(tmp_path))
+        browser.wait("document.body.textContent.includes('no shape to choose')")
+        assert studio.desk.drain()
+        assert not browser.run("document.body.textContent.includes('stature')")
+        assert len(studio.session.character.rig.skeleton) == 7
+        browser.press("Pose")
+        browser.press("Add handle")
+        chromium.Page._until(lambda: studio.session.state.grips and studio.desk.drain(), 30)
+        chromium.raise_arrow(browser, studio, 4, 40)
+        assert studio.session.state.grips[0].joint.startswith("their_")
+        browser.press("Body")
+        browser.press("framefill's own body")
+        browser.wait("document.body.textContent.includes('stature')")
+        assert studio.session.character.body is not None
+        assert not [event for event in browser.events if event.get("method") == "Runtime.exceptionThrown"]

@@ -123,6 +123,8 @@ def solve(
     else:
         found = _several(character, told, samples, seed) if samples != 1 else character.solve(told)
     _judge(found, len(wanted), nearest)
+    if note := character.note():
+        print(note, file=sys.stderr)
     if steady:
         found = _steadied(character, [found], steady)[0]
     from framefill.pose import results
@@ -263,15 +265,15 @@ def _handles(character: "Character", words: tuple[str, ...], table: Path | None)
 
 def _judge(found: "Solution", asked: int, nearest: bool) -> None:
     """What cannot be met is refused, with how far it got; or only told."""
+    from framefill.pose.characters import lifted
+
     lines = []
     for sample in range(len(found.root)):
         where = f"pose {sample + 1}: " if len(found.root) > 1 else ""
         lines += [where + line for line in found.report(sample, only=asked)]
-        lifted = max(found.misses[sample, asked : asked + 2].tolist(), default=0.0)
-        if lifted > LIFTED:
-            lines.append(
-                f"{where}the feet would move by {1000 * lifted:.0f} mm to meet the handles; or give --floating"
-            )
+        stood, moved = lifted(found, asked, sample)
+        if moved > LIFTED:
+            lines.append(f"{where}{stood} would move by {1000 * moved:.0f} mm to meet the handles; or give --floating")
     if lines and not nearest:
         more = f" (and {len(lines) - 3} more)" if len(lines) > 3 else ""
         raise BadInput("; ".join(lines[:3]) + more + "; or give --nearest to take the nearest pose")

@@ -50,6 +50,8 @@ def recover(
     if not 0 <= frame < len(pose):
         raise BadInput(f"frame {frame} of {len(pose)}; give 0 to {len(pose) - 1}")
     rig = Rig.of(pose.skeleton)
+    if note := habits.note(rig):
+        print(note, file=sys.stderr)
     found = search(pose.skeleton, pose.local[frame], pose.root[frame], habits.worn(rig), most=most, enough=enough)
     rows = [
         {"joint": handle.joint, "kind": results.KINDS[type(handle)], "error_mm": round(error, 3)}

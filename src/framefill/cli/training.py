@@ -120,6 +120,8 @@ def carry_out(
         with ranks.in_turn():
             source = chosen.source(data, "train", progress=lambda done, of, name: _reading(done, of, name, quiet))
             held_out = chosen.source(data, "val")
+        if ranks.main and (note := getattr(source, "note", "")):
+            print(printable(note), file=sys.stderr)
         card = replace(card, about=card.about | chosen.about(source))
         with stop.finishing():
             loop = training.train(

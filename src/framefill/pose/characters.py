@@ -49,6 +49,10 @@ class Character:
         """What it likes to do and can do: the shipped habit, worn by it."""
         return habits.worn(self.rig)
 
+    def note(self) -> str:
+        """A line where the habit of people cannot be put on it; else nothing."""
+        return habits.note(self.rig)
+
     def joint(self, word: str) -> str:
         """The joint a word means: a name, or a role. Raises BadInput that lists the nearest names."""
         skeleton = self.rig.skeleton
@@ -61,12 +65,15 @@ class Character:
         return self.stands[self.rig.skeleton.index(joint)]
 
     def standing(self, effectors: Sequence[Effector]) -> list[Effector]:
-        """The handles, and the feet where they stand if no handle is on pelvis, hips, legs or feet."""
+        """The handles, and the feet where they stand if no handle is on pelvis, hips, legs or feet.
+
+        What has no feet stands on its root.
+        """
         names, roles = self.rig.skeleton.names, self.rig.roles
+        feet = [names[roles[role]] for role in FEET if role in roles] or [names[self.rig.skeleton.root]]
         lower = {names[joint] for role, joint in roles.items() if role.endswith(LOWER)}
-        if any(effector.joint in lower for effector in effectors):
+        if any(effector.joint in lower.union(feet) for effector in effectors):
             return list(effectors)
-        feet = [names[roles[role]] for role in FEET if role in roles]
         turned = torch.from_numpy(self.rig.turned)
         flat = [Turn(foot, turned[self.rig.skeleton.index(foot)], FLAT) for foot in feet]
         return [*effectors, *(Place(foot, self.rest(foot), STANDING) for foot in feet), *flat]
@@ -79,6 +86,13 @@ class Character:
     def motion(self, found: Solution, seconds: float = 1 / 30) -> Motion:
         """What was solved, frame by frame."""
         return Motion(self.rig.skeleton, found.local, found.root, seconds)
+
+
+def lifted(found: Solution, asked: int, sample: int = 0) -> tuple[str, float]:
+    """What stood, of the handles after the first `asked` (`Character.standing`), and how many metres it moved."""
+    stood = [effector.joint for effector in found.effectors[asked:] if isinstance(effector, Place)]
+    moved = found.misses[sample, asked : asked + len(stood)].tolist()
+    return "the feet" if len(stood) > 1 else "".join(stood), max(moved, default=0.0)
 
 
 def load(path: Path | None, shape: Sequence[float] = (), gender: str = "neutral") -> Character:

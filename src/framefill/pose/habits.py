@@ -2,7 +2,8 @@
 
 Fitted to the training clips of DeepMimic, which count alike (MIT licence; `benchmarks/pose_habit.py`), worn by
 framefill's own body, and to their mirror images. Another skeleton gets the habit of that body: poses are drawn from the
-Gaussian, put on it by `retarget`, and a Gaussian is fitted again.
+Gaussian, put on it by `retarget`, and a Gaussian is fitted again. What is no human (a crane, a snake) has none of this:
+it stays near its rest pose.
 """
 
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,7 @@ from framefill.pose.turning import exponential
 
 SHIPPED = Path(__file__).resolve().parents[1] / "data" / "pose_habit.npz"
 DRAWN, SEED = 600, 0  # poses drawn for another skeleton
+SPREAD = 0.5  # radians by which the joints of what is no human leave their rest
 FLOOR, MARGIN = 0.05, 0.15  # radians added to spreads and ranges where a habit is fitted
 OTHER = {"left": "right", "right": "left"}
 OPPOSITE = [NAMES.index("_".join(OTHER.get(word, word) for word in name.split("_"))) for name in NAMES]
@@ -73,8 +75,23 @@ def drawn(count: int = DRAWN) -> Tensor:
     return torch.from_numpy(exponential(inside)[0])
 
 
+def human_like(rig: Rig) -> bool:
+    """Whether enough joints correspond to a human's that the habit can be put on a rig."""
+    return len(rig.roles) >= retarget.LEAST
+
+
+def note(rig: Rig) -> str:
+    """A line where a rig has no habit of people; else nothing."""
+    if human_like(rig):
+        return ""
+    found = ", ".join(sorted(rig.roles)) or "none"
+    return f"too few joints of this rig correspond to a human's ({found}), so it is posed near its rest, without habit"
+
+
 def worn(rig: Rig) -> Manner:
-    """The manner of another skeleton. Raises BadInput where too few joints correspond."""
+    """The manner of another skeleton: the habit, or, where too few joints correspond, to stay near its rest pose."""
+    if not human_like(rig):
+        return Manner(Habit.near(torch.from_numpy(rig.local), spread=SPREAD), Limits.none(len(rig.skeleton)))
     same = (rig.skeleton.names, rig.skeleton.parents) == (NAMES, PARENTS)
     if same and np.allclose(rig.local, np.eye(3)):
         return manner()

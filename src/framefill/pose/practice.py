@@ -9,6 +9,7 @@ Shape and gender are drawn too. A row is a pure function of its seed.
 Published instead (facts 001, section 3.2): frames as they are, turned about the vertical by any angle.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,10 @@ from framefill.pose.motion import Motion
 from framefill.pose.retarget import Rig
 from framefill.pose.turning import Floats, exponential, logarithm
 
+WANTED = {
+    split: f"give an .npz of DeepMimic, .bvh files{more}, or AMASS's {', '.join(amass_splits.SPLITS[split])}"
+    for split, more in (("train", ""), ("validation", " with names of held-out clips"), ("test", " with such names"))
+}
 MOST = 1000  # frames of one clip: neighbours are nearly alike
 JOINTS, UP = len(NAMES), np.array([0.0, 1.0, 0.0])
 # Ours: standard deviations in radians of axis times angle in the T pose; the forearm's twist is given to the wrist.
@@ -44,24 +49,31 @@ MIXED, NOISE, TILT = 0.3, 0.8, 0.1  # share of rows of two frames; most noise, i
 
 @dataclass(frozen=True)
 class Poses:
-    """Frames as axis-angle vectors (N, 24, 3), the root's turn in the world among them, and how often each is drawn."""
+    """Frames as axis-angle vectors (N, 24, 3), the root's turn in the world among them, and how often each is drawn.
+
+    note: a line on what of the data was left out; else nothing.
+    """
 
     vectors: Floats = field(compare=False)
     share: Floats = field(compare=False)
     varied: bool = True
+    note: str = ""
 
     @classmethod
     def open(cls, data: Path, split: str, *, varied: bool = True) -> "Poses":
-        """Clips of "train" or "test" in an .npz of DeepMimic, or in a folder of such, of .bvh and .amc, and of AMASS's.
+        """Clips of a split in an .npz of DeepMimic, or in a folder of such, of .bvh and .amc, and of AMASS's.
 
-        Never both: what `deepmimic.held_out` names is for tests alone, and AMASS's data sets, each in a folder of its
-        name, are split as published (`amass_splits`). Raises BadInput where there are none.
+        split: "train", "validation" or "test". What `deepmimic.held_out` names is never trained on, and is both of the
+        others; AMASS's data sets, each in a folder of its name, are split as published (`amass_splits`), and those that
+        are in no split left out. Raises BadInput where there are none.
         """
-        clips = [_worn(motion) for motion in _motions(data, split)]
+        strange: Counter[str] = Counter()
+        clips = [_worn(motion) for motion in _motions(data, split, strange)]
+        note = amass_splits.left_out(strange)
         if not clips:
-            raise BadInput(f"{data} has no clip to {split} on; give an .npz of DeepMimic, or a folder with .bvh files")
+            raise BadInput(f"{data} has no clip for {split}; {WANTED[split]}{'; ' * bool(note)}{note}")
         share = np.concatenate([np.full(len(clip), len(clip) ** -0.5) for clip in clips])
-        return cls(np.concatenate(clips), np.cumsum(share / share.sum()), varied)
+        return cls(np.concatenate(clips), np.cumsum(share / share.sum()), varied, note)
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -109,22 +121,26 @@ def _moved(vectors: Floats, strength: Floats, noise: Floats) -> Floats:
     return made
 
 
-def _motions(data: Path, split: str) -> Iterator[Motion]:
+def _motions(data: Path, split: str, strange: Counter[str]) -> Iterator[Motion]:
+    """The clips of a split; data sets of AMASS that are in none are counted as strange."""
     files = sorted(data.rglob("*")) if data.is_dir() else [data]
     for path in files:
         if path.suffix == ".npz" and "poses" in arrays.names(path):
-            if amass_splits.split_of(_set_of(path)) == split:
+            its = amass_splits.split_of(name := _set_of(path))
+            if its == split:
                 yield _upright(amass.read(path))
+            elif its is None:
+                strange[name] += 1
         elif path.suffix == ".npz":
-            yield from (motion for _, motion in deepmimic.Clips(path).motions(split))
-        elif path.suffix in (".bvh", ".amc") and deepmimic.held_out(path.stem) == (split == "test"):
+            yield from (motion for _, motion in deepmimic.Clips(path).motions("train" if split == "train" else "test"))
+        elif path.suffix in (".bvh", ".amc") and deepmimic.held_out(path.stem) == (split != "train"):
             yield bvh.read(path) if path.suffix == ".bvh" else asf.read(path)
 
 
 def _set_of(path: Path) -> str:
     """Which data set of AMASS a file is of: the folder above it that is called so, or else two above, DATA/PERSON/x."""
-    known = [one for names in amass_splits.SPLITS.values() for one in names]
-    return next((part for part in path.absolute().parts if part in known), path.absolute().parent.parent.name)
+    parts = path.absolute().parts
+    return next((part for part in parts if part in amass_splits.NAMES), path.absolute().parent.parent.name)
 
 
 def _upright(take: amass.Take) -> Motion:

@@ -92,7 +92,7 @@ def solve(
         state, taken = state.where(missed & (problem.gap(other) < problem.gap(state)), other), taken + more
     misses = problem.targets.misses(state.positions, state.turned)
     parts = (state.local, state.place, state.positions, state.turned, misses)
-    local, root, positions, turned, missed_by = (torch.from_numpy(np.ascontiguousarray(part)) for part in parts)
+    local, root, positions, turned, missed_by = (torch.from_numpy(np.array(part, order="C")) for part in parts)
     return Solution(problem.targets.given, local, root, positions, turned, missed_by, taken)
 
 

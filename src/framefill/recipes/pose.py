@@ -69,9 +69,10 @@ class Pose:
         return self
 
     def source(self, data: str | Path, split: str, *, cache: Path | None = None, progress: Tell | None = None) -> Poses:
-        """Poses of clips: "train", or of "val" those that are never trained on, as they are."""
+        """Poses of clips: "train", or of "val" those that are never trained on (AMASS: to validate), as they are."""
         del cache, progress  # some seconds of work, for each run anew
-        return Poses.open(Path(data), "train" if split == "train" else "test", varied=self.varied and split == "train")
+        part = "validation" if split == "val" else split
+        return Poses.open(Path(data), part, varied=self.varied and split == "train")
 
     def about(self, source: Any) -> dict[str, Any]:
         """What must be known of the data to use the model: nothing."""

@@ -52,8 +52,16 @@ class Ask:
     def __init__(self, panel: Panel, asked: Asked):
         self.panel, self.session, self.asked = panel, panel.session, asked
         self.poses: list[Pose] = []
+        self._given = self.session.state.given
         with panel.tabs.add_tab("Ask"):
             self._page()
+
+    def refresh(self) -> None:
+        """Forgets the poses of another character."""
+        if self._given is not self.session.state.given:
+            self._given, self.poses = self.session.state.given, []
+            with self.panel.quietly():
+                self._poses.options = ("none",)
 
     def _page(self) -> None:
         gui, on = self.panel.gui, self.panel.on

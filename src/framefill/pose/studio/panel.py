@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from framefill.pose import characters
+from framefill.pose.characters import Character
+from framefill.pose.studio import saved
 from framefill.pose.studio.session import WIDEST, Session, shapes
 from framefill.pose.studio.state import KINDS
 
@@ -26,10 +29,14 @@ class Panel:
     def __init__(self, server: Any, session: Session, do: Do, tell: Callable[[str], None]):
         self.gui, self.session, self.do, self.tell = server.gui, session, do, tell
         self._quiet: int | None = None
+        self._joints: list[Any] = []
+        self._given = session.state.given
         self.tabs = self.gui.add_tab_group()
         with self.tabs.add_tab("Pose"):
             self._pose()
-        with self.tabs.add_tab("Body"):
+        self._tab = self.tabs.add_tab("Body")
+        with self._tab:
+            self._choice()
             self._body()
         self.refresh()
 
@@ -50,6 +57,8 @@ class Panel:
     def refresh(self) -> None:
         """Brings the controls to the session as it is."""
         with self.quietly():
+            if self._given is not self.session.state.given:
+                self._recast()
             keys = tuple(grip.key for grip in self.session.state.grips) or (NONE,)
             if tuple(self._grips.options) != keys:
                 self._grips.options = keys
@@ -81,12 +90,18 @@ class Panel:
             if self._quiet != threading.get_ident():
                 self.do(work, name)
 
+    def joints(self, label: str, index: int) -> Any:
+        """A list of the character's joints, whoever that is."""
+        names = self.session.character.rig.skeleton.names
+        listed = self.gui.add_dropdown(label, names, initial_value=names[min(index, len(names) - 1)])
+        self._joints.append(listed)
+        return listed
+
     def _pose(self) -> None:
         gui, session = self.gui, self.session
-        names = session.character.rig.skeleton.names
         gui.add_markdown("Click a dot to take hold of a joint, then drag its arrows.")
         self._kind = gui.add_dropdown("New handle", KINDS, initial_value=KINDS[0], hint="what a click on a dot makes")
-        self._joint = gui.add_dropdown("Joint", names, initial_value=names[-1])
+        self._joint = self.joints("Joint", len(session.character.rig.skeleton) - 1)
         self.on(gui.add_button("Add handle"), lambda: self.add(self._joint.value))
         self._grips = gui.add_dropdown("Handle", (NONE,), initial_value=NONE)
         self._pin = gui.add_checkbox("Pinned", True, hint="met to a millimetre")
@@ -123,12 +138,48 @@ class Panel:
             _put(self._soft, min(grip.tolerance, SOFTEST))
         self._soft.disabled = grip.tolerance == 0
 
+    def _choice(self) -> None:
+        """Who is posed."""
+        hint = "a rig (.glb, .bvh, .asf) or your SMPL body (.npz, .pkl); Undo brings back the one before"
+        upload = self.gui.add_upload_button("Load a character", mime_type=",".join(saved.CHARACTERS), hint=hint)
+
+        @upload.on_upload
+        def _(event: Any) -> None:
+            self.load(event.target.value.name, event.target.value.content)
+
+        self.on(self.gui.add_button("framefill's own body", hint="instead of this one"), self._own)
+
+    def load(self, name: str, content: bytes) -> None:
+        """The character in a file, in the place of this one; a file that has none is told of."""
+        self.do(lambda: self._cast(saved.character(name, content), name[: saved.LONGEST_NAME]))
+
+    def _own(self) -> None:
+        self._cast(characters.load(None), "framefill's body")
+
+    def _cast(self, character: Character, name: str) -> None:
+        self.session.load(character)
+        count = len(character.rig.skeleton)
+        self.tell(f"{name}: {count} joints, no handles and no keys yet; Undo brings the one before back")
+
+    def _recast(self) -> None:
+        """Controls for another character."""
+        self._given = self.session.state.given
+        names = self.session.character.rig.skeleton.names
+        for listed in self._joints:
+            listed.options = names
+        for control in self._bodily:
+            control.remove()
+        with self._tab:
+            self._body()
+
     def _body(self) -> None:
         gui, state = self.gui, self.session.state
         count = shapes(self.session)
         self._shapes: list[Any] = []
+        self._bodily: list[Any] = []
         if not count:
-            gui.add_markdown("This skeleton comes from a file and has no shape to choose.")
+            note = self.session.character.note()
+            self._bodily = [gui.add_markdown(f"This skeleton has no shape to choose.\n\n{note}")]
             return
         own = self.session.character.rig.skeleton.names[0] == "pelvis" and count == len(SHAPES)
         self._gender = gui.add_dropdown("Body", ("neutral", "female", "male"), initial_value=state.gender)
@@ -139,6 +190,7 @@ class Panel:
             slider = gui.add_slider(label, -WIDEST, WIDEST, 0.1, value, hint="standard deviations")
             self._shapes.append(slider)
             self.on(slider, lambda: self._wear("shape"), "shape")
+        self._bodily = [self._gender, *self._shapes]
 
     def _wear(self, gesture: str | None = None) -> None:
         self.session.wear([slider.value for slider in self._shapes], self._gender.value, gesture=gesture)

@@ -44,11 +44,10 @@ class Photo:
 
         on(gui.add_button("Pose from this picture", hint="by an estimator of keypoints"), self._pose)
         self._line = gui.add_markdown("")
-        names = self.session.character.rig.skeleton.names
         self.high = gui.add_slider("Height", 0.5, 4.0, 0.05, 1.9, hint="metres of the picture")
         on(self.high, self._lay, "picture")
         self.labelling = gui.add_checkbox("Clicks are keypoints", False)
-        self.label = gui.add_dropdown("Of joint", names, initial_value=names[min(20, len(names) - 1)])
+        self.label = self.panel.joints("Of joint", 20)
         self.slack = gui.add_slider("Give way", 0.0, 0.1, 0.005, 0.01, hint="metres")
         on(gui.add_button("Take picture away"), self._unlay)
 

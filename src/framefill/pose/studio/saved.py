@@ -1,12 +1,15 @@
-"""What leaves the studio and comes back: motions in every form of `results`, and the session itself as JSON.
+"""What leaves the studio and comes in: motions in every form of `results`, the session itself as JSON, characters.
 
 The session's file is that of `pose solve -o FILE.json` with one entry more, `studio`: body, handles, pose and keys.
 Whatever comes in may have been written by anyone.
 """
 
+import contextlib
 import json
 import math
 import tempfile
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +17,17 @@ import numpy as np
 import torch
 
 from framefill.errors import BadInput
-from framefill.pose import results
+from framefill.pose import characters, results
 from framefill.pose.body import GENDERS
+from framefill.pose.characters import Character
 from framefill.pose.studio.session import LONGEST, MOST_KEYS, Session
 from framefill.pose.studio.state import KINDS, Grip, Key, State
 from framefill.pose.turning import exponential, logarithm
 
 SUFFIXES = (".json", ".bvh", ".glb", ".npz")
+CHARACTERS = (".glb", ".bvh", ".asf", ".npz", ".pkl")
 LARGEST = 2**26  # bytes of a file
+LONGEST_NAME = 80  # letters of a file's name that a message has
 MOST_GRIPS = 200
 VERSION = 1
 FOREIGN = "this .json was not saved by the studio, or is damaged; save one there, or bring a .bvh, .glb or .npz"
@@ -43,22 +49,51 @@ def export(session: Session, suffix: str, rate: float = 30.0) -> bytes:
 
 def bring(session: Session, name: str, content: bytes) -> None:
     """Takes over a file: a session, or a motion of any skeleton. Raises BadInput (MediaError for a damaged motion)."""
-    suffix = Path(name).suffix.lower()
-    if suffix not in SUFFIXES:
-        raise BadInput(f"{name}: the studio reads {', '.join(SUFFIXES)}; give one of these")
-    if len(content) > LARGEST:
-        raise BadInput(f"{name} is longer than {LARGEST} bytes; cut it")
+    suffix = _form(name, content, SUFFIXES)
     if suffix == ".json":
         session.become(_state(session, content))
         return
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"motion{suffix}"
-        path.write_bytes(content)
-        try:
-            motion = results.motion_of(path, session.character)
-        except BadInput as error:
-            raise type(error)(str(error).replace(str(path), name)) from error
+    with tempfile.TemporaryDirectory() as folder, _file(folder, name, content) as path:
+        motion = results.motion_of(path, session.character)
     session.bring(motion)
+
+
+def character(name: str, content: bytes) -> Character:
+    """Whoever is in a file, read as by `characters.load`. Raises BadInput (MediaError for a damaged file).
+
+    The file is kept as long as the character: the meshes of a .glb are written back with its motion.
+    """
+    _form(name, content, CHARACTERS)
+    folder = tempfile.TemporaryDirectory(prefix="framefill-")
+    try:
+        with _file(folder.name, name, content) as path:
+            found = characters.load(path)
+    except BaseException:
+        folder.cleanup()
+        raise
+    weakref.finalize(found, folder.cleanup)
+    return found
+
+
+def _form(name: str, content: bytes, suffixes: tuple[str, ...]) -> str:
+    """The ending of a file that may be read. Raises BadInput for other ones, and for what is too long."""
+    suffix = Path(name).suffix.lower()
+    if suffix not in suffixes:
+        raise BadInput(f"{name[:LONGEST_NAME]}: here the studio reads {', '.join(suffixes)}; give one of these")
+    if len(content) > LARGEST:
+        raise BadInput(f"{name[:LONGEST_NAME]} is longer than {LARGEST} bytes; cut it")
+    return suffix
+
+
+@contextlib.contextmanager
+def _file(folder: str, name: str, content: bytes) -> Iterator[Path]:
+    """A file with that content; errors about it have the name that the user knows."""
+    path = Path(folder) / f"file{Path(name).suffix.lower()}"
+    path.write_bytes(content)
+    try:
+        yield path
+    except BadInput as error:
+        raise type(error)(str(error).replace(str(path), name[:LONGEST_NAME])) from error
 
 
 def described(session: Session) -> dict[str, Any]:
@@ -101,7 +136,7 @@ def _state(session: Session, content: bytes) -> State:
             raise ValueError(gender)
         grips = _grips(told["handles"])
         keys.sort(key=lambda key: key.seconds)
-        return State(local, root, grips, shape, gender, bool(told["standing"]), tuple(keys))
+        return State(session.state.given, local, root, grips, shape, gender, bool(told["standing"]), tuple(keys))
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise BadInput(FOREIGN) from error
 

@@ -39,16 +39,16 @@ class Scene:
         self.still: str | None = None  # the handle in the user's hand: its gizmo is not moved
         server.scene.set_up_direction("+y")
         server.scene.add_grid("/ground", 4.0, 4.0, plane="xz", cell_size=0.25, section_size=1.0)
-        high = float(session.character.stands[:, 1].max())
-        server.initial_camera.position = (1.1 * high, 0.9 * high, 1.7 * high)
-        server.initial_camera.look_at = (0.0, 0.55 * high, 0.0)
         server.initial_camera.fov = 0.75
+        self._given: Any = None
         self.refresh()
 
     def refresh(self) -> None:
         """Brings the page to the session as it is."""
         with self.server.atomic():
             places, turns = drawn.pose(self.session)
+            if self._given is not self.session.state.given:
+                self._undress()
             if self._worn is not self.session.character:
                 self._dress()
             self.pose(places, turns)
@@ -81,6 +81,17 @@ class Scene:
             "/picture", image, width, height, format="jpeg", wxyz=(0.0, 1.0, 0.0, 0.0),
             position=(0.0, height / 2, -BEHIND), cast_shadow=False, receive_shadow=False,
         )  # fmt: skip
+
+    def _undress(self) -> None:
+        """Nobody is there, and the camera is where the next one can be seen."""
+        for part in (self._mesh, self._dots, *self._gizmos.values()):
+            if part is not None:
+                part.remove()
+        self._gizmos.clear()
+        self._worn, self.still, self._given = None, None, self.session.state.given
+        high = float(self.session.character.stands[:, 1].max())
+        for camera in (self.server.initial_camera, *(client.camera for client in self.server.get_clients().values())):
+            camera.position, camera.look_at = (1.1 * high, 0.9 * high, 1.7 * high), (0.0, 0.55 * high, 0.0)
 
     def _dress(self) -> None:
         skin = drawn.skin(self.session.character)

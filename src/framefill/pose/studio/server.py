@@ -86,6 +86,7 @@ class Studio:
             self.scene.refresh()
         self.panel.refresh()
         self.files.refresh()
+        self.ask.refresh()
         unsure = self.ask.unsure.value and self.session.state.grips
         self.scene.colour(self.session.uncertainty().numpy() if unsure else None)
 

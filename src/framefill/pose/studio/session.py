@@ -43,14 +43,21 @@ class Session:
     """A character and the work on it. A command that cannot be done raises BadInput and changes nothing."""
 
     def __init__(self, character: Character):
-        self.given = self.character = character
-        rest = torch.from_numpy(character.rig.local).clone()
-        root = character.stands[character.rig.skeleton.root].double().clone()
+        self.character = character
         self._past: list[State] = []
         self._future: list[State] = []
         self._gesture: str | None = None
         self.found: Solution | None = None  # the last solve, of the state as it is; else None
-        self.state = State(rest, root, shape=character.shape, gender=character.gender)
+        self.state = _resting(character)
+
+    def load(self, character: Character) -> None:
+        """Another character, at rest, without handles and keys; undo brings back the one before with its own.
+
+        Raises BadInput for one that cannot be posed.
+        """
+        _ = character.manner  # refused before anything is changed, and not at its first handle
+        self._keep(replace(_resting(character), standing=self.state.standing))
+        self.character = character
 
     # The pose as it is
 
@@ -64,9 +71,9 @@ class Session:
             return []
         asked = len(self.state.grips)
         lines = self.found.report(only=asked)
-        lifted = max(self.found.misses[0, asked : asked + 2].tolist(), default=0.0)
-        if lifted > LIFTED:
-            lines.append(f"the feet move by {1000 * lifted:.0f} mm to meet the handles; or let the feet go")
+        stood, moved = characters.lifted(self.found, asked)
+        if moved > LIFTED:
+            lines.append(f"{stood} had to move by {1000 * moved:.0f} mm to meet the handles; or let the feet go")
         return lines
 
     def effectors(self, state: State) -> list[Effector]:
@@ -139,7 +146,7 @@ class Session:
         if gender not in GENDERS or any(not -WIDEST <= value <= WIDEST for value in numbers):
             raise BadInput(f"a body {gender!r} of shape {numbers}; give {', '.join(GENDERS)} and numbers of -3 to 3")
         before, standing = self.character, self.character.stands[self.character.rig.skeleton.root]
-        self.character = self._worn(numbers, gender)
+        self.character = self._worn(replace(self.state, shape=numbers, gender=gender))
         risen = self.character.stands[self.character.rig.skeleton.root] - standing
         state = replace(self.state, shape=numbers, gender=gender, root=self.state.root + risen)
         try:
@@ -157,7 +164,8 @@ class Session:
         return Question("several", (skeleton, self.effectors(self.state), manner, count, seed))
 
     def take(self, local: Tensor, root: Tensor) -> None:
-        """Another pose of the same handles."""
+        """Another pose of the same handles. Raises BadInput for one of another skeleton."""
+        Motion(self.character.rig.skeleton, local[None], root[None])  # refuses what does not fit
         self._keep(replace(self.state, local=local, root=root))
 
     def uncertainty(self) -> Tensor:
@@ -247,7 +255,7 @@ class Session:
         for grip in (*state.grips, *(grip for key in state.keys for grip in key.grips)):
             self.character.rig.skeleton.index(grip.joint)
             grip.effector()
-        character = self._worn(state.shape, state.gender) if self.character.body else self.character
+        character = self._worn(state)
         self._keep(state)
         self.character = character
 
@@ -265,9 +273,9 @@ class Session:
         if not source:
             return False
         other.append(self.state)
-        self.state, self._gesture, self.found = source.pop(), None, None
-        if self.character.body is not None:
-            self.character = self._worn(self.state.shape, self.state.gender)
+        state = source.pop()
+        self.character = self._worn(state)
+        self.state, self._gesture, self.found = state, None, None
         return True
 
     def _keep(self, state: State, gesture: str | None = None) -> None:
@@ -297,16 +305,26 @@ class Session:
             steps=steps,
         )
 
-    def _worn(self, shape: tuple[float, ...], gender: str) -> Character:
-        if (shape, gender) == (self.character.shape, self.character.gender):
-            return self.character
-        assert self.given.body is not None
-        own = self.given.body is human(self.given.gender)
-        return characters.wearing(human(gender) if own else self.given.body, shape, gender)
+    def _worn(self, state: State) -> Character:
+        """The character of a state in its shape."""
+        given, worn = state.given, self.character
+        if given.body is None:
+            return given
+        if given is self.state.given and (state.shape, state.gender) == (worn.shape, worn.gender):
+            return worn
+        own = given.body is human(given.gender)
+        return characters.wearing(human(state.gender) if own else given.body, state.shape, state.gender)
 
     def _need_handles(self) -> None:
         if not self.state.grips:
             raise BadInput("there is no handle yet; add one first")
+
+
+def _resting(character: Character) -> State:
+    """Where a character begins."""
+    rest = torch.from_numpy(character.rig.local).clone()
+    root = character.stands[character.rig.skeleton.root].double().clone()
+    return State(character, rest, root, shape=character.shape, gender=character.gender)
 
 
 def _three(values: Sequence[float] | Tensor | np.ndarray) -> Three:

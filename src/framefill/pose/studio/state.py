@@ -1,4 +1,4 @@
-"""One moment of work, as plain values: handles, pose, body and keyframes. Undo is the moment before."""
+"""One moment of work, as plain values: character, handles, pose, body and keyframes. Undo is the moment before."""
 
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from framefill.errors import BadInput
+from framefill.pose.characters import Character
 from framefill.pose.effectors import Effector, Look, Place, Turn
 from framefill.pose.turning import exponential
 
@@ -53,8 +54,9 @@ class Key:
 
 @dataclass(frozen=True)
 class State:
-    """Handles, the pose they gave (local (J, 3, 3), root (3,)), the body that wears it, and the keyframes by time."""
+    """The character as it came, its pose (local (J, 3, 3), root (3,)) and shape, handles, and keys by time."""
 
+    given: Character = field(compare=False, repr=False)
     local: Tensor = field(compare=False)
     root: Tensor = field(compare=False)
     grips: tuple[Grip, ...] = ()
