@@ -98,7 +98,7 @@ def test_what_cannot_be_made_finer_is_one_line(model, folder, tmp_path, call):
 
 def test_a_bad_picture_of_a_folder_is_named_and_the_others_are_done(model, folder, tmp_path, call):
     words = ("upscale", folder, "-m", model, "--json", "-o")
-    code, whole, err = call(*words, tmp_path / "whole")
+    code, _, err = call(*words, tmp_path / "whole")
     assert code == 0, err
     (folder / "deep" / "0.png").write_bytes(b"no")
     Image.fromarray(np.full((4, 4), 1000, np.uint16)).save(folder / "sixteen.png")

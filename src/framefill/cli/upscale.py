@@ -84,7 +84,7 @@ def _all(
             answers = finer(i, _read(source))
         except (MediaError, Stiff) as error:
             if alone:
-                raise error.within(f"for {source}") if isinstance(error, Stiff) else error
+                raise (error.within(f"for {source}") if isinstance(error, Stiff) else error) from error
             failed += 1
             print(f"framefill: {printable(str(source))} is left out: {one_line(error)}", file=sys.stderr)
             continue
