@@ -161,7 +161,7 @@ def test_fields_travel_through_json(name):
      (["timed=false"], "timed=true"), (["shown=1", "variational=false"], "needs no times"),
      (["height=60"], "multiples of 16"), (["moving=64"], "from 1 to latent - 1"), (["layers=-1"], "0 or more"),
      (["variational=false", "timed=false", "shown=1"], "leave layers away"), (["placing=0"], "positive"),
-     (["gradients=forward"], "'direct' or 'adjoint'"), (["method=rk99"], "no ODE method")],
+     (["gradients=forward"], "'direct', 'adjoint' or 'auto'"), (["method=rk99"], "no ODE method")],
 )  # fmt: skip
 def test_fields_that_mean_nothing_are_refused(words, said):
     with pytest.raises(BadInput, match=said):
