@@ -107,7 +107,7 @@ def test_a_bad_picture_of_a_folder_is_named_and_the_others_are_done(model, folde
     assert json.loads(out)["pictures"] == [str(tmp_path / "out" / "deep" / "1-x2.png")]
     (one,) = (tmp_path / "out").rglob("*.png")
     assert (levels(one) == levels(tmp_path / "whole" / "deep" / "1-x2.png")).all()
-    assert "0.png is left out: " in err
+    assert "0.png cannot be read as a picture" in err
     assert "sixteen.png has 16 bits" in err
     assert err.splitlines()[-1].startswith("framefill: 2 of 3 pictures are left out")
     (folder / "deep" / "1.png").write_bytes(b"no")

@@ -86,7 +86,8 @@ def _all(
             if alone:
                 raise (error.within(f"for {source}") if isinstance(error, Stiff) else error) from error
             failed += 1
-            print(f"framefill: {printable(str(source))} is left out: {one_line(error)}", file=sys.stderr)
+            name, words = printable(str(source)), one_line(error)
+            print(f"framefill: {words if name in words else f'{name} is left out: {words}'}", file=sys.stderr)
             continue
         for picture, target in zip(answers, row, strict=True):
             _write(picture, target)
