@@ -99,6 +99,70 @@ def test_adjoint_keeps_no_graph():
     assert saved(Solver(**tight, gradients="adjoint")) < 60 < 1000 < saved(Solver(**tight))
 
 
+TIGHT = {"rtol": 1e-9, "atol": 1e-9}
+
+
+def test_automatic_gradients_are_the_direct_ones_to_the_bit_where_memory_suffices():
+    solver = Solver(**TIGHT, gradients="auto")
+    direct, counts = gradients(Solver(**TIGHT))
+    found, chosen = gradients(solver)
+    assert all(torch.equal(a, b) for a, b in zip(found, direct, strict=True))
+    assert chosen == counts
+    assert (solver.taken, solver.adjoints) == ({"direct": 1}, {"adjoint_solves": 0.0})
+    with torch.no_grad():
+        NeuralODE(Net(), solver)(start(), [0.0, 1.0])  # nothing to choose
+    assert solver.taken == {"direct": 1}
+
+
+def test_automatic_gradients_are_the_adjoint_where_the_graph_would_outgrow_its_share(monkeypatch):
+    solver = Solver(**TIGHT, gradients="auto")
+    direct, counts = gradients(solver)
+    (bytes_each,) = solver._kept.values()
+    enough = bytes_each * counts.forward / ode.SHARE
+    for free, way in ((enough + 2 * bytes_each, "direct"), (enough - 4 * bytes_each, "adjoint"), (0, "adjoint")):
+        monkeypatch.setattr(ode, "free_memory", lambda device, free=free: int(free))
+        solver.taken.clear()
+        found, chosen = gradients(solver)
+        assert solver.taken == {way: 1}
+        assert (chosen.backward > 0) == (way == "adjoint")
+        for a, b in zip(found, direct, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+    assert chosen.forward == counts.forward  # nothing was begun where there is no memory at all
+
+
+def test_what_an_evaluation_keeps_is_near_what_a_whole_solve_keeps():
+    """Bytes of distinct storages, without the weights, of a solve by Runge-Kutta in 40 evaluations."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(64, 256), nn.Tanh(), nn.Linear(256, 256), nn.Tanh(), nn.Linear(256, 64))
+    y, solver, kept = torch.randn(32, 64), Solver("rk4", step=0.1, gradients="auto"), {}
+    mine = {p.untyped_storage().data_ptr() for p in net.parameters()}
+
+    def note(x):
+        kept[x.untyped_storage().data_ptr()] = x.untyped_storage()
+        return x.detach()
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
+        Solver("rk4", step=0.1).solve(lambda t, v: net(v), y, [0.0, 1.0], parameters=[*net.parameters()])
+    whole = sum(s.nbytes() for place, s in kept.items() if place not in mine)
+    solver.solve(lambda t, v: net(v), y, [0.0, 1.0], parameters=[*net.parameters()])
+    (each,) = solver._kept.values()
+    assert whole <= 40 * each <= 2 * whole
+
+
+def test_free_memory_is_some_and_no_more_than_a_container_may_take(monkeypatch, tmp_path):
+    from framefill import device
+
+    here = device.free_memory(torch.device("cpu"))
+    assert here > 1 << 20
+    monkeypatch.setattr(device, "Path", lambda *parts: tmp_path.joinpath("-".join(parts).replace("/", "_")))
+    assert device.free_memory(torch.device("cpu")) == 1 << 62  # where nobody says
+    (tmp_path / "_proc_meminfo").write_text("MemTotal: 9000000 kB\nMemAvailable:    4000000 kB\n")
+    (tmp_path / "_proc_self_statm").write_text("9 1 2")
+    assert device.free_memory(torch.device("cpu")) == 4_000_000 * 1024
+    (tmp_path / "_sys_fs_cgroup-memory.max").write_text("1000000000\n")
+    assert device.free_memory(torch.device("cpu")) == 1_000_000_000 - device.os.sysconf("SC_PAGE_SIZE")
+
+
 def test_evaluations_are_counted():
     calls = []
     solution = Solver("rk4", step=0.1).solve(lambda t, y: calls.append(1) or -y, start(), [0.0, 1.0])
@@ -236,7 +300,7 @@ def test_tighter_tolerances_move_the_answer_by_the_solver_error():
     [
         ({"method": "magic"}, "no ODE method 'magic'; there are dopri5"),
         ({"rtol": 0.0}, "must be positive"),
-        ({"gradients": "none"}, "'direct' or 'adjoint'"),
+        ({"gradients": "none"}, "'direct', 'adjoint' or 'auto'"),
         ({"first": 0.0}, "first step tried must be positive"),
     ],
 )

@@ -16,6 +16,7 @@ from framefill.arrays import Rng
 from framefill.checkpoint import Card
 from framefill.density import dequantise
 from framefill.errors import BadInput
+from framefill.flows import ode
 from framefill.flows.cnf import CNF
 from framefill.flows.multires import average
 from framefill.flows.trace import Exact
@@ -77,7 +78,7 @@ def test_fields_travel_through_json(name):
     ("word", "said"),
     [("kind=cubic", "unimodular or haar"), ("scale=3", "learns one of its scales"), ("height=33", "multiples of 2"),
      ("blocks=0", "1 block or more"), ("width=0", "multiples of 2"), ("kinetic=-1", "weights of the regularisers"),
-     ("jacobian=-0.1", "weights of the regularisers"), ("gradients=forward", "'direct' or 'adjoint'")],
+     ("jacobian=-0.1", "weights of the regularisers"), ("gradients=forward", "'direct', 'adjoint' or 'auto'")],
 )  # fmt: skip
 def test_fields_that_mean_nothing_are_refused(word, said):
     with pytest.raises(BadInput, match=said):
@@ -114,6 +115,24 @@ def test_gradients_by_the_adjoint_are_those_of_the_graph():
         found[way] = torch.cat([p.grad.flatten() for p in model.parameters()])
     torch.testing.assert_close(found["adjoint"], found["direct"], rtol=1e-3, atol=1e-4)
     assert found["direct"].norm() > 0.1
+
+
+def test_the_adjoint_is_taken_by_itself_where_memory_is_short_and_the_log_says_so(monkeypatch):
+    """Where there is enough the training is that of direct gradients, to the bit."""
+    found = {}
+    for way, free in (("direct", 1 << 40), ("auto", 1 << 40), ("adjoint", 1 << 40), ("auto", 0)):
+        monkeypatch.setattr(ode, "free_memory", lambda device, free=free: free)
+        recipe = replace(SMALL, gradients=way)
+        model = lively(recipe).model
+        batch = torch.from_numpy(LEVELS).movedim(-1, 1).float() / 127.5 - 1
+        recipe.loss(model, batch, Rng.batch(0, 4)).mean().backward()
+        found[way, free] = torch.cat([p.grad.flatten() for p in model.parameters()])
+        solves = sum(len(part.fields) for part in model.modules() if isinstance(part, CNF))
+        said = recipe.notes(model).get("adjoint_solves")
+        assert said == (None if way != "auto" else 0 if free else solves)
+    assert torch.equal(found["auto", 1 << 40], found["direct", 1 << 40])
+    assert torch.equal(found["auto", 0], found["adjoint", 1 << 40])
+    assert not torch.equal(found["auto", 0], found["direct", 1 << 40])
 
 
 def test_one_scale_learns_alone_and_the_scales_add_up_to_the_whole():

@@ -161,7 +161,7 @@ def test_fields_travel_through_json(name):
      (["timed=false"], "timed=true"), (["shown=1", "variational=false"], "needs no times"),
      (["height=60"], "multiples of 16"), (["moving=64"], "from 1 to latent - 1"), (["layers=-1"], "0 or more"),
      (["variational=false", "timed=false", "shown=1"], "leave layers away"), (["placing=0"], "positive"),
-     (["gradients=forward"], "'direct' or 'adjoint'"), (["method=rk99"], "no ODE method")],
+     (["gradients=forward"], "'direct', 'adjoint' or 'auto'"), (["method=rk99"], "no ODE method")],
 )  # fmt: skip
 def test_fields_that_mean_nothing_are_refused(words, said):
     with pytest.raises(BadInput, match=said):
@@ -335,6 +335,17 @@ def test_a_file_with_an_uneven_clock_is_told_when_its_frames_were():
     assert list(model.retimed(iter([]), Fraction(1))) == []
 
 
+def test_a_file_is_retold_at_any_rising_times_as_far_as_it_lasts():
+    model = lively()
+    times = [Fraction(1, 3), Fraction(2), Fraction(13, 5), Fraction(15, 4), Fraction(9)]
+    made = list(model.retold(iter(FRAMES[:4]), iter(times)))
+    assert [given for _, given in made] == [False, True, False, False]  # the fourth frame lasts until 4
+    assert np.array_equal(made[1][0][0], FRAMES[2])
+    fresh = np.stack([frames[0] for frames, given in made if not given])
+    assert close(fresh, model.at(clip(4), [1 / 3, 2.6, 3.75])[0])
+    assert len(list(model.retold(iter(FRAMES), times))) == 4
+
+
 def test_as_windows_it_predicts_the_same_and_draws_from_nothing():
     model = lively()
     windows = model.windows()
@@ -392,7 +403,8 @@ def test_the_command_line_predicts_and_changes_the_rate(files, tmp_path, call):
     assert len(np.load(tmp_path / "x-1.npy")) == 14
     assert not np.array_equal(np.load(tmp_path / "x-1.npy"), np.load(tmp_path / "x-2.npy"))
     for words, said in (
-        (("interpolate", clip, "-m", model, "--at", "0.5"), "leave --at"),
+        (("interpolate", clip, "-m", model, "--at", "0.5,0.25"), "fractions that increase"),
+        (("interpolate", clip, "-m", model, "--at", "0.5", "--preview", "1s"), "leave --preview"),
         (("predict", clip, "-m", model, "--calls", 3), "are for diffusion"),
     ):
         code, _, err = call(*words)

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 import framefill
+from framefill.video.clip import Clip
+from framefill.video.files import clock, read
 from test_doors import UNEVEN, film, patched
 from test_ode_video import EVEN, FRAMES, SMALL, lively
 
@@ -65,6 +67,26 @@ def test_an_uneven_clock_is_for_models_that_are_told_it(call, tmp_path):
     model = saved(tmp_path / "m.safetensors", lively())
     code, _, err = run(call, "interpolate", clip, model, tmp_path / "b.npy")
     assert code == 0, err
+
+
+def test_frames_are_made_at_the_instants_asked_for_in_every_gap(call, tmp_path):
+    """Of an even clock and an uneven one: the film's own stamps stay, and what is made stands between them."""
+    model = lively()
+    path = saved(tmp_path / "m.safetensors", model)
+    for stamps in (range(0, 360, 40), UNEVEN):
+        clip, made = film(tmp_path / "a.mp4", stamps), tmp_path / "made.mp4"
+        code, _, err = call("interpolate", clip, "-m", path, "--at", "0.25,2/3", "-o", made, "--json", "-y")
+        assert code == 0, err
+        told, parts = clock(clip).closed(), [Fraction(0), Fraction(1, 4), Fraction(2, 3)]
+        wanted = [float(told.at(i, part)) for i in range(9) for part in parts]
+        assert [float(clock(made).at(i)) for i in range(27)] == pytest.approx(wanted, abs=2e-4)
+    given = list(read(clip))
+    code, _, err = call("interpolate", clip, "-m", path, "--at", "0.25,2/3", "-o", tmp_path / "gaps.npy", "--json")
+    assert code == 0, err
+    places = [float(told.at(i) * told.fps) for i in range(4)]
+    part = places[1] + (places[2] - places[1]) / 4
+    alone = model.at(Clip(np.stack(given[:4]), told.fps), [part], stamps=places)[0, 0].astype(int)
+    assert np.abs(alone - np.load(tmp_path / "gaps.npy")[4]).max() <= 1
 
 
 @pytest.mark.parametrize("verb", VERBS)

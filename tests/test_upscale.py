@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 import framefill
+from framefill.errors import Stiff
 from framefill.video.images.flow_model import averaged
 from test_mrcnf import SMALL, lively
 
@@ -93,3 +94,44 @@ def test_what_cannot_be_made_finer_is_one_line(model, folder, tmp_path, call):
         assert (code, out) == (2, ""), words
         assert said in err
         assert not list((tmp_path / "out").rglob("*.png"))
+
+
+def test_a_bad_picture_of_a_folder_is_named_and_the_others_are_done(model, folder, tmp_path, call):
+    words = ("upscale", folder, "-m", model, "--json", "-o")
+    code, _, err = call(*words, tmp_path / "whole")
+    assert code == 0, err
+    (folder / "deep" / "0.png").write_bytes(b"no")
+    Image.fromarray(np.full((4, 4), 1000, np.uint16)).save(folder / "sixteen.png")
+    code, out, err = call(*words, tmp_path / "out")
+    assert (code, json.loads(out)["left_out"]) == (2, 2)
+    assert json.loads(out)["pictures"] == [str(tmp_path / "out" / "deep" / "1-x2.png")]
+    (one,) = (tmp_path / "out").rglob("*.png")
+    assert (levels(one) == levels(tmp_path / "whole" / "deep" / "1-x2.png")).all()
+    assert "0.png cannot be read as a picture" in err
+    assert "sixteen.png has 16 bits" in err
+    assert err.splitlines()[-1].startswith("framefill: 2 of 3 pictures are left out")
+    (folder / "deep" / "1.png").write_bytes(b"no")
+    code, out, err = call(*words, tmp_path / "none")
+    assert (code, out, (tmp_path / "none").exists()) == (2, "", False)
+    assert "none of 3 pictures can be made finer" in err
+
+
+def test_a_picture_too_stiff_is_left_out_of_a_folder(model, folder, tmp_path, call, monkeypatch):
+    from framefill.video.images.flow_model import FlowModel
+
+    upscale, asked = FlowModel.upscale, []
+
+    def stiff_first(self, *words, **options):
+        asked.append(1)
+        if len(asked) == 1:
+            raise Stiff("of scale 3 of 3", 0.5, 0, "the state is not finite")
+        return upscale(self, *words, **options)
+
+    monkeypatch.setattr(FlowModel, "upscale", stiff_first)
+    code, out, err = call("upscale", folder, "-m", model, "-o", tmp_path / "out")
+    assert (code, out.splitlines()) == (2, [str(tmp_path / "out" / "deep" / "1-x2.png")])
+    assert "0.png is left out: the ODE of scale 3 of 3 stopped at t = 0.5" in err
+    asked.clear()
+    code, out, err = call("upscale", folder / "deep" / "0.png", "-m", model, "-o", tmp_path / "one")
+    assert (code, out, (tmp_path / "one").exists()) == (2, "", False)
+    assert "0.png, of scale 3 of 3 stopped" in err

@@ -61,7 +61,7 @@ def draw_histograms(values: dict[str, Any], target: Path, *, title: str, bins: i
     return True
 
 
-def draw_trajectories(paths: dict[str, Any], target: Path) -> bool:
+def draw_trajectories(paths: dict[str, Any], target: str | Path) -> bool:
     """Draws paths (T, D) through a latent space, seen along the two directions in which they vary most together.
 
     A dot is an instant, a ring the first one. False, and nothing drawn, without matplotlib.
@@ -81,6 +81,6 @@ def draw_trajectories(paths: dict[str, Any], target: Path) -> bool:
         axes.plot(seen[:1, 0], seen[:1, -1], "o", fillstyle="none", markersize=12, color=line.get_color())
     axes.set(xlabel="first component", ylabel="second component")
     axes.legend()
-    with replacing(target) as part:
+    with replacing(Path(target)) as part:
         figure.savefig(part, format="png", dpi=110, metadata={"Software": None})
     return True

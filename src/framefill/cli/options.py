@@ -12,6 +12,7 @@ from framefill.errors import BadInput
 
 if TYPE_CHECKING:
     from framefill.video.model import VideoModel
+    from framefill.video.ode_model import ODEVideoModel
 
 P = TypeVar("P")
 
@@ -119,13 +120,17 @@ def unheard(options: Writing, names: Sequence[str]) -> None:
 def load(options: Options) -> "VideoModel":
     """The video model they name, drawing as they say."""
     from framefill.video.model import VideoModel
+
+    return latent(options).windows() if of_paths(options.model) else product(options, VideoModel, "videos")
+
+
+def latent(options: Options) -> "ODEVideoModel":
+    """The latent ODE they name; BadInput where they say how diffusion is to draw."""
     from framefill.video.ode_model import ODEVideoModel
 
-    if of_paths(options.model):
-        if options.sampler or options.calls or options.strength is not None:
-            raise BadInput(f"--sampler, --calls and --strength are for diffusion, and {options.model} is none")
-        return loaded(options.model, options.device, ODEVideoModel, "videos").windows()
-    return product(options, VideoModel, "videos")
+    if options.sampler or options.calls or options.strength is not None:
+        raise BadInput(f"--sampler, --calls and --strength are for diffusion, and {options.model} is none")
+    return loaded(options.model, options.device, ODEVideoModel, "videos")
 
 
 def of_paths(model: str) -> bool:

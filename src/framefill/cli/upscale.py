@@ -1,13 +1,15 @@
 """The verb that makes pictures finer with a flow: every block of the result averages to the pixel it came from."""
 
 import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
 from framefill.cli.options import loaded, positive
-from framefill.errors import BadInput, MediaError, Stiff
+from framefill.errors import BadInput, MediaError, Stiff, one_line, printable
 
 
 def upscale(
@@ -26,7 +28,8 @@ def upscale(
 ) -> None:
     """Pictures made 2, 4, ... times larger by a flow; the mean of every block is, exactly, the pixel it came from.
 
-    A flow has learnt this for pictures of its own size divided by `times`: those look best.
+    A flow has learnt this for pictures of its own size divided by `times`: those look best. Of a folder, pictures that
+    cannot be read or made finer are left out and named.
 
     Args:
         place: A picture, or a folder of them.
@@ -58,16 +61,40 @@ def upscale(
     if times > most:
         able = f"at most {most} times larger" if most > 1 else "no larger: it has one scale"
         raise BadInput(f"--times {times}: {model} makes pictures {able}; more scales make more")
+
+    def finer(i: int, picture: Any) -> list[Any]:
+        seeds = [derive(seed, i, k) for k in range(samples)]
+        return [flow.upscale(picture[None], doublings, seed=own, temperature=temperature)[0] for own in seeds]
+
+    made, failed = _all(sources, targets, finer, alone=place.is_file())
+    result = {"pictures": made, "left_out": failed, "seed": seed, "model": model}
+    print(json.dumps(result) if as_json else "\n".join(made))
+    if failed:
+        raise MediaError(f"{failed} of {len(sources)} pictures are left out, see above; {output} has the others")
+
+
+def _all(
+    sources: list[Path], targets: list[list[Path]], finer: Callable[[int, Any], list[Any]], *, alone: bool
+) -> tuple[list[str], int]:
+    """What was written, and how many pictures of a folder were left out, which are named; MediaError if all were."""
+    made: list[str] = []
+    failed = 0
     for i, (source, row) in enumerate(zip(sources, targets, strict=True)):
-        picture = _read(source)
-        for k, target in enumerate(row):
-            try:
-                finer = flow.upscale(picture[None], doublings, seed=derive(seed, i, k), temperature=temperature)
-            except Stiff as error:
-                raise error.within(f"for {target}") from error
-            _write(finer[0], target)
-    made = [str(target) for row in targets for target in row]
-    print(json.dumps({"pictures": made, "seed": seed, "model": model}) if as_json else "\n".join(made))
+        try:
+            answers = finer(i, _read(source))
+        except (MediaError, Stiff) as error:
+            if alone:
+                raise (error.within(f"for {source}") if isinstance(error, Stiff) else error) from error
+            failed += 1
+            name, words = printable(str(source)), one_line(error)
+            print(f"framefill: {words if name in words else f'{name} is left out: {words}'}", file=sys.stderr)
+            continue
+        for picture, target in zip(answers, row, strict=True):
+            _write(picture, target)
+            made.append(str(target))
+    if failed == len(sources):
+        raise MediaError(f"none of {failed} pictures can be made finer; the lines above say why")
+    return made, failed
 
 
 def _targets(sources: list[Path], place: Path, output: Path, times: int, samples: int) -> list[list[Path]]:

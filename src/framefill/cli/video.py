@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from framefill.cli import pictures
+from framefill.cli import instants, pictures
 from framefill.cli.drawn import Drawn
-from framefill.cli.job import Input
+from framefill.cli.job import Input, Job, Work
 from framefill.cli.options import DEFAULTS, Common, Options, positive, rate
 from framefill.errors import BadInput
 
@@ -25,30 +25,44 @@ def predict(
     /,
     options: Common = DEFAULTS,
     *,
-    frames: int = 10,
+    frames: int | None = None,
     before: bool = False,
+    at: str = "",
+    paths: bool = False,
     limit: int = 10_000,
 ) -> None:
     """The future of a clip, or with --before its past.
 
     Args:
         clip: A video, a GIF, a folder of numbered images, an array (.npy .npz .h5); or a folder of such clips.
-        frames: How many frames to make.
+        frames: How many frames to make; 10 where neither this nor --at is said.
         before: Make the frames that came before the clip.
-        limit: With --before, the most frames of the clip to read.
+        at: Of a latent ODE: when frames are made, in frames from the nearest known one, such as 0.5,1,2.75.
+        paths: Of a latent ODE: also draw the path through its latent space, as a picture beside the result.
+        limit: With --before, the most frames of the clip to read; with --at all of it is.
     """
-    positive(frames=frames)
+    if at and frames is not None:
+        raise BadInput("--frames and --at say which frames to make; give one of them")
+    count = 10 if frames is None else frames
+    positive(frames=count)
     deep = options.bits > 8
 
     def past(model: "VideoModel", source: Input) -> "Iterable[Any]":
-        return _whole(model.predict_past(source.clip(model, limit, deep=deep), frames, **draw(options)))
+        return _whole(model.predict_past(source.clip(model, limit, deep=deep), count, **draw(options)))
 
     def future(model: "VideoModel", source: Input) -> "Iterable[Any]":
-        return model.stream(_then_unknown(source.frames(deep=deep), frames), **draw(options))
+        return model.stream(_then_unknown(source.frames(deep=deep), count), **draw(options))
 
-    words = (frames, limit)
-    before_it = Drawn(options, "before", past, words, timed=False)
-    (before_it if before else Drawn(options, "predicted", future, words)).job().run(clip)
+    verb = "before" if before else "predicted"
+    work: Work = Drawn(options, verb, past if before else future, (count, limit), timed=not before)
+    for option, asked in (("--at", at), ("--paths", paths)):
+        if asked:
+            instants.check(options, option)
+    seen = instants.Seen(options, before, clocked=bool(at))
+    times = instants.instants(at) if at else []
+    work = instants.AtInstants(seen, times) if at else work
+    work = instants.Traced(work, seen, float(times[-1]) if at else count) if paths else work
+    Job(options, verb, work).run(clip)
 
 
 def complete(

@@ -6,22 +6,27 @@ depend on the batch within the tolerance. `flows.flow.Apart` removes even that, 
 the first `counted` of a sample, such as integrals of regularisers, are carried along and do not choose the step.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import pairwise
 from types import ModuleType
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from framefill.device import free_memory
 from framefill.errors import BadInput, NotInstalled, Stiff
 
 Field = Callable[[Tensor, Tensor], Tensor]
 """(t (), y (B, ...)) to dy/dt (B, ...)."""
 
 ADAPTIVE = ("dopri5", "bosh3", "dopri8", "fehlberg2", "adaptive_heun")
+SHARE = 0.5
+"""Of the memory that is free when a solve begins, what its graph may take where gradients are "auto"."""
 FIXED = ("euler", "midpoint", "heun2", "heun3", "rk4", "explicit_adams", "implicit_adams")
 
 
@@ -71,7 +76,9 @@ class Solver:
     """A method of torchdiffeq and its tolerances; `step` is the step of the fixed ones (`FIXED`), in units of t.
 
     `gradients` is "direct" (backpropagation through the solver: exact for the steps taken, memory grows with them) or
-    "adjoint" (a second solve backwards: constant memory, gradients to the tolerance; thesis 001, section 2.2.1).
+    "adjoint" (a second solve backwards: constant memory, gradients to the tolerance; thesis 001, section 2.2.1). "auto"
+    is direct, the same to the bit, unless the graph outgrows `SHARE` of the free memory: then that solve is begun anew
+    with the adjoint. `taken` counts which it was.
     `first` is the length, in units of t, of the first step that an adaptive method tries; by default a guess from the
     slope, which costs an evaluation and is short: where one step may do for the whole span, try that. It is taken only
     if it keeps the tolerance. A solve stops with a status after `most_steps` steps. `scipy_solver` is left out: it has
@@ -82,9 +89,11 @@ class Solver:
     rtol: float = 1e-5
     atol: float = 1e-5
     step: float = 0.05
-    gradients: Literal["direct", "adjoint"] = "direct"
+    gradients: Literal["direct", "adjoint", "auto"] = "direct"
     most_steps: int = 10_000
     first: float | None = None
+    taken: Counter[str] = field(default_factory=Counter, init=False, compare=False, repr=False)
+    _kept: dict[Any, int] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.method not in (*ADAPTIVE, *FIXED):
@@ -93,8 +102,8 @@ class Solver:
             raise BadInput(f"rtol, atol, step and most_steps must be positive, got {self}")
         if self.first is not None and not self.first > 0:
             raise BadInput(f"the first step tried must be positive, or None for a guess, got {self.first}")
-        if self.gradients not in ("direct", "adjoint"):
-            raise BadInput(f"gradients are 'direct' or 'adjoint', got {self.gradients!r}")
+        if self.gradients not in ("direct", "adjoint", "auto"):
+            raise BadInput(f"gradients are 'direct', 'adjoint' or 'auto', got {self.gradients!r}")
 
     def solve(
         self,
@@ -112,8 +121,34 @@ class Solver:
         """
         span = torch.tensor(_ordered(times), dtype=torch.float64, device=y.device)
         watch = _Watch(f, y, counted, self, float(span[-1] - span[0]))
+        wanted = [p for p in parameters if p.requires_grad]
+        if self.gradients != "auto" or not torch.is_grad_enabled():
+            return self._watched(watch, y, span, wanted)
+        watch.most = int(SHARE * free_memory(y.device)) // self._bytes(f, span[0], y, parameters)
+        with suppress(_Crowded):
+            solution = replace(self, gradients="direct")._watched(watch, y, span, wanted)
+            self.taken["direct"] += 1
+            return solution
+        self.taken["adjoint"] += 1
+        again = _Watch(f, y, counted, self, float(span[-1] - span[0]))
+        again.counts.forward = watch.counts.forward
+        return replace(self, gradients="adjoint")._watched(again, y, span, wanted)
+
+    @property
+    def adjoints(self) -> dict[str, float]:
+        """For a log: how many solves have taken the adjoint, where the solver chooses and has done some."""
+        return {"adjoint_solves": float(self.taken["adjoint"])} if self.taken else {}
+
+    def _bytes(self, f: Field, t: Tensor, y: Tensor, others: Sequence[Tensor]) -> int:
+        """What direct gradients keep of one evaluation, measured once for tensors of these shapes."""
+        key = (y.shape, y.dtype, y.device, *(p.shape for p in others))
+        if key not in self._kept:
+            self._kept[key] = _kept_by(f, t, y, others)
+        return self._kept[key]
+
+    def _watched(self, watch: "_Watch", y: Tensor, span: Tensor, parameters: list[Tensor]) -> Solution:
         try:
-            path = self._path(watch, y.flatten(1), span, [p for p in parameters if p.requires_grad])
+            path = self._path(watch, y.flatten(1), span, parameters)
         except _Stop:
             return Solution(torch.stack([y, watch.last.reshape(y.shape)]), watch.status, watch.counts)
         watch.solving = False
@@ -141,6 +176,24 @@ class _Stop(Exception):
     """The solve cannot go on; the watch knows why."""
 
 
+class _Crowded(Exception):
+    """The graph of a solve would outgrow its share of the memory."""
+
+
+def _kept_by(f: Field, t: Tensor, y: Tensor, others: Sequence[Tensor]) -> int:
+    """Bytes that backward through one evaluation keeps beside what is there anyway, and the solver's two states."""
+    there = {tensor.untyped_storage().data_ptr() for tensor in (y, *others)}
+    kept = {}
+
+    def note(saved: Tensor) -> Tensor:
+        kept[saved.untyped_storage().data_ptr()] = saved.untyped_storage()
+        return saved.detach()
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda saved: saved):
+        value = f(t, y.detach().requires_grad_())
+    return 2 * value.nbytes + sum(storage.nbytes() for place, storage in kept.items() if place not in there)
+
+
 class _Watch:
     """The field as torchdiffeq calls it: counts, keeps the last good state, and stops the solve with a reason."""
 
@@ -150,9 +203,12 @@ class _Watch:
         self.counts, self.status, self.solving = Counts(), Status(), True
         self.last = y.detach().flatten(1)
         self.ratios = torch.zeros(len(y))
+        self.most: int | None = None
 
     def __call__(self, t: Tensor, y: Tensor) -> Tensor:
         if self.solving:
+            if self.most is not None and self.counts.forward >= self.most:
+                raise _Crowded
             self.counts.forward += 1
         else:
             self.counts.backward += 1

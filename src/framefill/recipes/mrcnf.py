@@ -21,6 +21,7 @@ from torch import Tensor
 from framefill.arrays import Rng
 from framefill.density import dequantise
 from framefill.errors import BadInput
+from framefill.flows.cnf import CNF
 from framefill.flows.flow import JACOBIAN, KINETIC, Flow
 from framefill.flows.multires import SCALES, MultiRes
 from framefill.flows.ode import Solver
@@ -36,7 +37,8 @@ class MRCNF(OfPictures):
 
     `kind` is the pyramid, "unimodular" or "haar" (the ablation of Table 4.4). `scale` names the only scale to be
     learnt, 1 for the coarsest; 0 learns all of them jointly. A run with `grown` follows one with one scale less.
-    `gradients` are "direct", or "adjoint" where memory is short: a second solve instead of a graph of the first.
+    `gradients` are "direct", "adjoint" (a second solve instead of a graph of the first), or "auto": direct but where
+    memory is short.
     """
 
     # network, Table 4.1
@@ -51,7 +53,7 @@ class MRCNF(OfPictures):
     matching: bool = False
     kinetic: float = KINETIC
     jacobian: float = JACOBIAN
-    gradients: str = "direct"
+    gradients: str = "auto"
     # training; the published one has no running average
     batch_size: int = 100
     learning_rate: float = 1e-3
@@ -106,8 +108,12 @@ class MRCNF(OfPictures):
             return flow.loss(x, cond, rng, kinetic=self.kinetic, jacobian=self.jacobian)
 
     def notes(self, model: MultiRes) -> dict[str, float]:
-        """What the log says of the last batch: nats per dimension, both regularisers, evaluations of the fields."""
-        return dict(self._learnt(model).noted)
+        """What the log says of the last batch: nats per dimension, both regularisers, evaluations of the fields.
+
+        And how many solves took the adjoint so far: all parts have one solver.
+        """
+        solver = next(part.solver for part in model.modules() if isinstance(part, CNF))
+        return dict(self._learnt(model).noted) | solver.adjoints
 
     @property
     def _solver(self) -> Solver:

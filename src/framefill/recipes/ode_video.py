@@ -34,8 +34,8 @@ class ODEVideo:
     """Every hyperparameter; the defaults are the recurrent model's, whose sizes the program states and no table.
 
     The model sees `past` frames and learns those and `future` ones after them (0: only to reconstruct, as published).
-    `frame_time` is the time of the ODE from frame to frame. `gradients` are "direct", or "adjoint" where memory is
-    short: a second solve instead of a graph of the first. (Paper: adjoint; the released program: direct.)
+    `frame_time` is the time of the ODE from frame to frame. `gradients` are "direct", "adjoint" (a second solve instead
+    of a graph of the first), or "auto": direct but where memory is short. (Paper: adjoint; its program: direct.)
     With `timed` the encoder is told the times, and in training every frame but the first is shown with the chance
     `shown` only, so that it learns uneven clocks.
 
@@ -64,7 +64,7 @@ class ODEVideo:
     # Paper: 1e-7, and 1e-9 absolute, which is more than 32-bit numbers hold
     tolerance: float = 1e-5
     method: str = "dopri5"
-    gradients: str = "direct"
+    gradients: str = "auto"
     # loss
     sigma: float = 0.3
     divergence: float = 1.0
@@ -172,8 +172,9 @@ class ODEVideo:
         return shown
 
     def notes(self, model: LatentODE) -> dict[str, float]:
-        """What the log says of the last batch: evaluations of the motion."""
-        return {"evaluations": float(model.motion.counts.forward)}
+        """What the log says of the last batch: evaluations of the motion; and solves that took the adjoint so far."""
+        said = {"evaluations": float(model.motion.counts.forward)}
+        return said | model.motion.solver.adjoints
 
     def product(self, model: LatentODE, *, card: Any = None, device: str = "cpu") -> ODEVideoModel:
         """The trained model with its verbs."""

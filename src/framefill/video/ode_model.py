@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import islice
+from itertools import count, islice
 from typing import Any
 
 import numpy as np
@@ -99,14 +99,29 @@ class ODEVideoModel:
     ) -> Iterator[tuple[Frames, bool]]:
         """A clip of any length at another rate: frames (N, H, W, C) every `step`, from 0 on, and if each was given.
 
-        Frames (H, W, C) come one after another, and no more than twice `past` of them are held. `place` is when frame
-        number i is shown, by default at i. The result lasts as long as they do: what lies beyond the last is predicted.
+        See `retold`. The result lasts as long as the clip: what lies beyond the last frame is predicted.
         """
         if not step > 0:
             raise BadInput(f"the step from frame to frame must be positive, got {step}")
+        yield from self.retold(frames, (i * step for i in count()), place=place, samples=samples, seed=seed)
+
+    def retold(
+        self,
+        frames: Iterable[Frames],
+        times: Iterable[Fraction],
+        *,
+        place: Callable[[int], Fraction] = Fraction,
+        samples: int = 1,
+        seed: int | None = None,
+    ) -> Iterator[tuple[Frames, bool]]:
+        """A clip of any length at rising `times`, as far as it lasts: frames (N, H, W, C), and if each was given.
+
+        Frames (H, W, C) come one after another, and no more than twice `past` of them are held. `place` is when frame
+        number i is shown, by default at i; what it says of the frame after the last is when the clip ends.
+        """
         held: list[Frames] = []
-        first, index = 0, 0
-        source = iter(frames)
+        first, source, coming = 0, iter(frames), iter(times)
+        ahead = next(coming, math.inf)
         while True:
             more = list(islice(source, self.past))
             held += more
@@ -114,11 +129,14 @@ class ODEVideoModel:
             ended = len(more) < self.past
             # until it has ended, what comes may show the gap after the last frame
             end = place(first + len(held)) if ended else shown[-1]
-            count = max(math.ceil(end / step) - index, 0) if held else 0
-            yield from self._told(held, shown, [(index + i) * step for i in range(count)], samples, seed)
+            wanted = []
+            while held and ahead < end:
+                wanted.append(Fraction(ahead))
+                ahead = next(coming, math.inf)
+            yield from self._told(held, shown, wanted, samples, seed)
             if ended:
                 return
-            index, first, held = index + count, first + len(held) - self.past, held[-self.past :]
+            first, held = first + len(held) - self.past, held[-self.past :]
 
     def trajectory(
         self, clip: Clip, times: Sequence[float], *, stamps: Sequence[float] | None = None
