@@ -355,6 +355,15 @@ def test_files_without_a_character_are_refused_and_leave_nothing_behind(tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("bone", ["", "0 0 0", "0 1e300 0", "0 1e-9 0"])
+def test_what_cannot_be_looked_at_is_no_character(bone):
+    end = f"End Site {{ OFFSET {bone} }} " if bone else ""
+    channels = "CHANNELS 3 Zrotation Xrotation Yrotation"
+    text = f"HIERARCHY ROOT a {{ OFFSET 0 0 0 {channels} {end}}} MOTION Frames: 1 Frame Time: 0.03 0 0 0"
+    with pytest.raises(BadInput, match=r"^a\.bvh is no character: .* give two joints or more"):
+        saved.character("a.bvh", text.encode())
+
+
 def test_a_character_that_is_too_long_is_refused(monkeypatch):
     monkeypatch.setattr(saved, "LARGEST", 3)
     with pytest.raises(BadInput, match="longer than 3"):

@@ -145,7 +145,7 @@ def test_another_character_has_its_own_controls_and_a_bad_file_changes_nothing(s
     given, panel = rig(tmp_path, 24), studio.panel
     hold(studio)
     studio.do(lambda: studio.ask._found([(studio.session.state.local, studio.session.state.root)]))
-    panel.load("their rig.bvh", given.read_bytes())
+    panel.load("their\nrig.bvh", given.read_bytes())
     assert studio.desk.drain()
     names = tuple(studio.session.character.rig.skeleton.names)
     assert "their_left_wrist" in names
@@ -155,6 +155,7 @@ def test_another_character_has_its_own_controls_and_a_bad_file_changes_nothing(s
     assert studio.scene._gizmos == {}
     assert len(studio.scene._mesh.bones) == len(studio.scene._dots.batched_positions) == 24
     assert "24 joints" in studio.told[-1]
+    assert "\n" not in studio.told[-1]
     before = studio.session.state
     panel.load("broken.glb", b"glTF")
     assert studio.desk.drain()

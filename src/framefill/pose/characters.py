@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,6 +28,7 @@ from framefill.pose.solve import Solution, solve
 FEET = ("left_ankle", "right_ankle")
 LOWER = ("pelvis", "hip", "knee", "ankle", "foot")
 WIDEST = 8.0  # standard deviations of shape: beyond, bones can vanish, or point the other way
+SIZES = 1e-3, 1e4  # metres: the least and greatest extent of a rig
 STANDING, FLAT = 0.03, 0.2  # metres and radians: how exactly feet stay where nobody asked for them
 
 
@@ -110,9 +112,20 @@ def load(path: Path | None, shape: Sequence[float] = (), gender: str = "neutral"
         raise BadInput(f"{path} has no shape to choose; leave --shape out")
     still = skeleton_of(path)
     rig = Rig.of(still.skeleton, still.local[0])
+    _check_size(path, rig)
     stands = torch.from_numpy(rig.positions).clone()
     stands[:, 1] -= stands[:, 1].min()
     return Character(rig, stands, file=path if path.suffix.lower() == ".glb" else None)
+
+
+def _check_size(path: Path, rig: Rig) -> None:
+    """Raises BadInput for a skeleton that cannot be looked at or posed."""
+    extent = float(np.ptp(rig.positions, axis=0).max())
+    if len(rig.skeleton) < 2 or not SIZES[0] <= extent <= SIZES[1]:
+        raise BadInput(
+            f"{path} is no character: {len(rig.skeleton)} joint{'s' * (len(rig.skeleton) > 1)}, {extent:.3g} m "
+            f"from end to end; give two joints or more within {SIZES[0]:g} to {SIZES[1]:g} m"
+        )
 
 
 def wearing(body: Body, shape: Sequence[float] = (), gender: str = "neutral") -> Character:

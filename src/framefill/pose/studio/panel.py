@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from framefill.errors import printable
 from framefill.pose import characters
 from framefill.pose.characters import Character
 from framefill.pose.studio import saved
@@ -151,7 +152,7 @@ class Panel:
 
     def load(self, name: str, content: bytes) -> None:
         """The character in a file, in the place of this one; a file that has none is told of."""
-        self.do(lambda: self._cast(saved.character(name, content), name[: saved.LONGEST_NAME]))
+        self.do(lambda: self._cast(saved.character(name, content), printable(name[: saved.LONGEST_NAME])))
 
     def _own(self) -> None:
         self._cast(characters.load(None), "framefill's body")
