@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from framefill.errors import BadInput, Failed, MediaError, NotInstalled
+from framefill.errors import BadInput, Failed, MediaError, NotInstalled, NotWritten
 
 xr = pytest.importorskip("xarray", reason="the climate extra is not installed")
 cftime = pytest.importorskip("cftime", reason="the climate extra is not installed")
@@ -252,7 +252,7 @@ def test_a_store_that_cannot_be_exchanged_stays(tmp_path, monkeypatch):
         return replace(self, target)
 
     monkeypatch.setattr(Path, "replace", stuck)
-    with pytest.raises(Failed, match="Permission denied"):
+    with pytest.raises(NotWritten, match="Permission denied"):
         write(dataset() + 1, path, overwrite=True)
     assert open_archive(path, ["tas"]).read(0, 1).values[0, 0, 0, 0, 0] == -75
     assert [p.name for p in tmp_path.iterdir()] == ["x.zarr"]

@@ -1,12 +1,26 @@
 """Files that are whole or not there: written beside their place under another name, then renamed."""
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from framefill.errors import Failed, NotWritten
+from framefill.errors import Failed, FramefillError, NotWritten
+
+# These say that a place takes no files at all; after any other error the same place may do another time.
+NO_PLACE = {
+    errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG,
+}  # fmt: skip
+
+
+def not_written(path: Path, error: OSError) -> FramefillError:
+    """What to raise: NotWritten, which is bad input, for a place that takes no files, and Failed for a full disk."""
+    why = f"cannot write {path}: {error.strerror or error}"
+    if error.errno in NO_PLACE:
+        return NotWritten(f"{why}; choose another place")
+    return Failed(f"{why}; free some space or choose another place")
 
 
 def with_folder(path: Path) -> Path:
@@ -23,7 +37,8 @@ def with_folder(path: Path) -> Path:
 def replacing(path: Path) -> Iterator[Path]:
     """Gives a temporary name to write to; when the with-block ends well, what is there becomes `path`.
 
-    After an exception `path` is as it was and nothing is left beside it. Raises Failed when it cannot be written.
+    After an exception `path` is as it was and nothing is left beside it. Raises NotWritten or Failed when it cannot be
+    written (`not_written`).
     """
     temporary = path.with_name(f".{_shortened(path.name)}.{os.getpid()}.part")
     try:
@@ -33,9 +48,7 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         _sync(path.parent)
     except OSError as error:
-        raise Failed(
-            f"cannot write {path}: {error.strerror or error}; free some space or choose another place"
-        ) from error
+        raise not_written(path, error) from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -21,7 +21,7 @@ from torch import Tensor
 from framefill import checkpoint
 from framefill.atomic import replacing
 from framefill.checkpoint import Card
-from framefill.errors import BadInput, CheckpointError, Failed
+from framefill.errors import BadInput, CheckpointError, Failed, NotWritten
 
 KEPT = 2
 
@@ -30,6 +30,8 @@ KEPT = 2
 def _writing(path: Path) -> Iterator[None]:
     try:
         yield
+    except NotWritten as error:  # the folder was there when the run began: nothing that was given is wrong
+        raise Failed(str(error)) from error
     except OSError as error:
         raise Failed(
             f"cannot write {path}: {error.strerror or error}; free some space or choose another folder with -o"
@@ -122,11 +124,11 @@ class Run:
         Raises Failed when it cannot be written, or a number in it is not finite; then all is as it was.
         """
         path = self.out / "checkpoints" / f"step-{card.step:08d}.safetensors"
-        checkpoint.write(path, tensors, checkpoint.at_step(card, card.step, about=about))
         prefix = "average."
         average = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-        checkpoint.write(self.out / "model.safetensors", average, card)
         with _writing(path):
+            checkpoint.write(path, tensors, checkpoint.at_step(card, card.step, about=about))
+            checkpoint.write(self.out / "model.safetensors", average, card)
             for old in self._saved()[:-KEPT]:
                 old.unlink()
         return path

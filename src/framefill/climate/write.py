@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from framefill import __version__
-from framefill.atomic import replacing
+from framefill.atomic import not_written, replacing
 from framefill.climate.extra import need
-from framefill.errors import BadInput, Failed
+from framefill.errors import BadInput, Failed, NotWritten
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -50,6 +50,8 @@ def write(dataset: "xr.Dataset", path: Path, *, overwrite: bool = False) -> Path
         raise BadInput(f"{path} is there already; choose another name or allow overwriting")
     if not path.parent.is_dir():
         raise BadInput(f"there is no folder {path.parent}; make it first")
+    if not os.access(path.parent, os.W_OK):  # HDF5 says it in five lines
+        raise NotWritten(f"cannot write {path}: nothing can be written in {path.parent}; choose another place")
     need("xarray")
     made = dataset.copy().assign_attrs({"Conventions": CONVENTIONS, **dataset.attrs})
     for name in made.coords:  # CF knows no missing values there, xarray would mark them
@@ -74,9 +76,7 @@ def _write_folder(dataset: "xr.Dataset", path: Path) -> None:
         _even(dataset).to_zarr(temporary, mode="w", consolidated=False)
         _exchange(temporary, path)
     except OSError as error:
-        raise Failed(
-            f"cannot write {path}: {error.strerror or error}; free some space or choose another place"
-        ) from error
+        raise not_written(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

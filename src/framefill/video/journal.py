@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from framefill.arrays import Rng
+from framefill.atomic import not_written
 from framefill.diffusion.sample import Sampler
 from framefill.errors import BadInput, Failed
 
@@ -71,12 +72,12 @@ class Journal:
 def journal(path: Path) -> Iterator[Journal]:
     """The journal at `path`, which is gone when the with-block ends well and stays when it does not.
 
-    Raises BadInput if another process is at the same job, Failed if it cannot be written.
+    Raises BadInput if another process is at the same job, or where nothing can be written; Failed on a full disk.
     """
     try:
         file = path.open("r+b" if path.exists() else "x+b")
     except OSError as error:
-        raise Failed(f"cannot write {path}: {error.strerror}; choose another place with -o") from error
+        raise not_written(path, error) from error
     with file:
         lock(file, path)
         yield Journal(file)
