@@ -104,6 +104,8 @@ def _eased(carried: Motion, found: Motion) -> Motion:
 
 def carry(motion: Motion, source: Rig, target: Rig) -> Motion:
     """Turns alone, in closed form: every pose is a continuous function of the source's."""
+    if not motion.skeleton.same(source.skeleton):
+        raise BadInput("the motion is of another skeleton than the rig it comes from; give that rig, at rest as it is")
     shared = matched(source, target)
     face = frame(source.positions, source.roles) @ frame(target.positions, target.roles).T
     positions, turned = (part.double().numpy() for part in motion.world())
