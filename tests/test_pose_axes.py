@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from framefill.errors import BadInput
-from framefill.pose import characters, results, rotations
+from framefill.pose import characters, results, retarget, rotations
 from framefill.pose.axes import Axes
 from framefill.pose.effectors import Look, Place, Turn
 from framefill.pose.files import glb
@@ -23,9 +23,8 @@ from test_pose_glb import bound, content, rewritten, wave
 LIMBS = ("hip", "knee", "ankle", "foot", "shoulder", "elbow", "wrist", "hand")
 MIXAMO = {"left_hip": "LeftUpLeg", "left_knee": "LeftLeg", "left_ankle": "LeftFoot", "left_wrist": "LeftHand"}
 ANGLES = (math.pi, 2.8, 2.5)
-WORDS = ("-e", "left_wrist=0.35,1.15,0.35", "-e", "left_ankle=0.2,0.3,0.3", "-e", "right_ankle=-0.1,0.1,-0.1",
-         "-e", "right_wrist:rotation=0.3,0.5,-0.9~0.05", "-e", "left_knee:rotation=-0.6,0.2,0~0.1",
-         "-e", "head:look-at=1,1.6,2~0.1", "-e", "right_elbow:look-at=-1,1,2~0.2")  # fmt: skip
+WORDS = ("-e", "left_wrist=0.35,1.15,0.35", "-e", "left_ankle=0.2,0.3,0.3", "-e", "right_wrist:rotation=0.3,0.5,-0.9",
+         "-e", "head:look-at=1,1.6,2~0.1")  # fmt: skip
 
 
 def turned_body(path, angle, names=None):
@@ -149,7 +148,11 @@ def test_a_pose_goes_through_bvh_and_between(call, tmp_path):
 def test_a_rig_that_the_library_makes_is_at_rest_too():
     body, local = human().tree, rotations.from_axis_angle(torch.randn(24, 3, dtype=torch.float64))
     offsets = (Axes.of(body, local).parent.mT @ body.offsets.double()[..., None])[..., 0]
-    assert Rig.of(Skeleton(body.names, body.parents, offsets), local).skeleton.same(body)
+    skeleton = Skeleton(body.names, body.parents, offsets)
+    rig = Rig.of(skeleton, local)
+    assert rig.skeleton.same(body)
+    with pytest.raises(BadInput, match="of another skeleton than the rig"):
+        retarget.carry(Motion(skeleton, local[None], torch.zeros(1, 3)), rig, rig)
 
 
 def test_our_joints_at_another_rest_have_a_habit_of_their_own():
