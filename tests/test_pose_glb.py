@@ -42,6 +42,22 @@ def rewritten(path, change) -> None:
     path.write_bytes(struct.pack("<4sII", b"glTF", 2, 12 + len(chunks)) + chunks)
 
 
+def bound(path) -> None:
+    """The file again with the skin bound to its joints as its nodes stand."""
+    described, data = content(path)
+    nodes = glb.RigNodes(glb._Reader(described | {"animations": []}, data))
+    world = torch.eye(4).double().repeat(len(nodes.joints), 1, 1)
+    world[:, :3, :3] = nodes.scale * nodes.axes.joint
+    world[:, :3, 3] = glb.read(path, still=True).world()[0][0]
+    inverse = torch.linalg.inv(world).mT.numpy().astype("<f4").tobytes()
+    for skin in described["skins"]:
+        begin = described["bufferViews"][described["accessors"][skin["inverseBindMatrices"]]["bufferView"]][
+            "byteOffset"
+        ]
+        data = data[:begin] + inverse + data[begin + len(inverse) :]
+    glb._save(path, described, data)
+
+
 @pytest.fixture
 def saved(tmp_path):
     glb.write(tmp_path / "a.glb", wave(), human("male"), SHAPE)

@@ -1,6 +1,7 @@
 """A user's own GLB with the motion written back: meshes untouched, units and axes kept, and Blender's view of it."""
 
 import json
+import math
 import shutil
 import subprocess
 from collections import Counter
@@ -13,7 +14,8 @@ from framefill.pose import amass_splits, characters, deepmimic, results, rotatio
 from framefill.pose.files import bvh, glb
 from framefill.pose.human import human
 from framefill.pose.motion import Motion
-from test_pose_glb import content, edit, rewritten, wave
+from test_pose_axes import turned_body
+from test_pose_glb import bound, content, edit, rewritten, wave
 
 QUARTER = [-(0.5**0.5), 0.0, 0.0, 0.5**0.5]  # a quarter turn about x: z up becomes y up
 
@@ -39,6 +41,7 @@ def rig(tmp_path):
         d["scenes"][0]["nodes"] = [24, 25, 26]
 
     rewritten(path, change)
+    bound(path)
     return path
 
 
@@ -129,7 +132,7 @@ if path.endswith(".bvh"):
     bpy.ops.preferences.addon_enable(module="io_anim_bvh")
     bpy.ops.import_anim.bvh(filepath=path, global_scale=0.01, frame_start=1, rotate_mode="QUATERNION")
 else:
-    bpy.ops.import_scene.gltf(filepath=path)
+    bpy.ops.import_scene.gltf(filepath=path, guess_original_bind_pose=False)  # at rest is where nodes stand
 arm = next(o for o in bpy.data.objects if o.type == "ARMATURE")
 scene, found = bpy.context.scene, []
 for frame in range(int(frames)):
@@ -156,13 +159,15 @@ def blender(tmp_path, file, frames):
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("blender") is None, reason="Blender is not installed (Debian: apt install blender)")
-@pytest.mark.parametrize("kind", ["rig.glb", "body.glb", "body.bvh"])
+@pytest.mark.parametrize("kind", ["rig.glb", "turned.glb", "body.glb", "body.bvh"])
 def test_blender_sees_the_same_joints(rig, tmp_path, kind):
     """Blender has z up: (x, y, z) of ours is (x, -z, y) there. Within 0.1 mm and 0.01 degrees of what was written."""
     wild, out = wave(4), tmp_path / kind
-    skeleton = glb.read(rig).skeleton if kind == "rig.glb" else human().tree
+    if kind == "turned.glb":
+        rig = turned_body(tmp_path / "turned.glb", math.pi)
+    skeleton = human().tree if kind.startswith("body") else glb.read(rig).skeleton
     motion = Motion(skeleton, wild.local, wild.root, 1 / 30)
-    if kind == "rig.glb":
+    if not kind.startswith("body"):
         out = tmp_path / "out.glb"
         glb.write_rig(out, rig, motion)
     elif kind == "body.glb":
@@ -178,4 +183,4 @@ def test_blender_sees_the_same_joints(rig, tmp_path, kind):
         turns = [rotations.nearest(matrix[..., :3]) for matrix in (seen, still)]
         since_rest = ours @ turns[0] @ turns[1].mT @ ours.T  # Blender's bones have frames of their own
         assert torch.rad2deg(rotations.angle(since_rest, turned)).max() < 0.01
-    assert meshes == {"rig.glb": 2, "body.glb": 1, "body.bvh": 0}[kind]
+    assert meshes == {"rig.glb": 2, "turned.glb": 1, "body.glb": 1, "body.bvh": 0}[kind]

@@ -381,7 +381,7 @@ def _broken(change):
 
 @pytest.mark.parametrize(
     "change",
-    [lambda t: t.pop("studio"), lambda t: t["studio"].update(version=2), lambda t: t["studio"].update(shape=[9e999]),
+    [lambda t: t.pop("studio"), lambda t: t["studio"].update(version=3), lambda t: t["studio"].update(shape=[9e999]),
      lambda t: t["studio"].update(gender="x"), lambda t: t["studio"]["handles"][0].update(kind="x"),
      lambda t: t["studio"]["handles"][0].update(joint="tail"), lambda t: t["studio"]["handles"][0].update(tolerance=-1),
      lambda t: t["studio"]["handles"].append(t["studio"]["handles"][0]),

@@ -101,9 +101,9 @@ def solve(
     """The whole pose from a few handles.
 
     Args:
-        effector: A handle, as often as you like: JOINT=X,Y,Z in metres, y up; JOINT:rotation=X,Y,Z (axis times angle);
-            JOINT:look-at=X,Y,Z; JOINT=pin; ~TOLERANCE behind it; several targets, parted by semicolons, make as many
-            poses.
+        effector: A handle, as often as you like: JOINT=X,Y,Z in metres, y up; JOINT:rotation=X,Y,Z (axis times angle,
+            in the world since rest); JOINT:look-at=X,Y,Z; JOINT=pin; ~TOLERANCE behind it; several targets, parted by
+            semicolons, make as many poses.
         handles: A table of handles: kind,joint,x,y,z,axis_x,axis_y,axis_z,tolerance.
         samples: How many poses that are different and plausible to give, the likeliest first.
         seed: Same seed, same samples.

@@ -93,15 +93,14 @@ def retarget(
     """
     from dataclasses import replace
 
-    from framefill.pose import characters, results
+    from framefill.pose import results
     from framefill.pose.retarget import Rig
     from framefill.pose.retarget import retarget as put
 
     character = (replace(who, character=onto) if onto else who).load()
     out.check(character)
     source = results.motion_of(motion)
-    still = characters.skeleton_of(motion).local[0] if motion.suffix.lower() == ".glb" else None
-    rig = Rig.of(source.skeleton, still)
+    rig = Rig.of(source.skeleton)
     worn = put(source, rig, character.rig, feet=not sliding)
     shared = sorted(role for role in rig.roles if role in character.rig.roles)
     if not out.as_json and out.output is None:

@@ -76,8 +76,7 @@ class Character:
         lower = {names[joint] for role, joint in roles.items() if role.endswith(LOWER)}
         if any(effector.joint in lower.union(feet) for effector in effectors):
             return list(effectors)
-        turned = torch.from_numpy(self.rig.turned)
-        flat = [Turn(foot, turned[self.rig.skeleton.index(foot)], FLAT) for foot in feet]
+        flat = [Turn(foot, torch.eye(3).double(), FLAT) for foot in feet]
         return [*effectors, *(Place(foot, self.rest(foot), STANDING) for foot in feet), *flat]
 
     def solve(self, effectors: Sequence[Effector], *, start: tuple[Tensor, Tensor] | None = None) -> Solution:
@@ -110,8 +109,7 @@ def load(path: Path | None, shape: Sequence[float] = (), gender: str = "neutral"
         return wearing(human(gender) if path is None else smpl.read(path), shape, gender)
     if shape:
         raise BadInput(f"{path} has no shape to choose; leave --shape out")
-    still = skeleton_of(path)
-    rig = Rig.of(still.skeleton, still.local[0])
+    rig = Rig.of(skeleton_of(path))
     _check_size(path, rig)
     stands = torch.from_numpy(rig.positions).clone()
     stands[:, 1] -= stands[:, 1].min()
@@ -145,14 +143,13 @@ def own(skeleton: Skeleton) -> Character | None:
     return wearing(human(gender), shapes[gender] or (), gender) if gender else None
 
 
-def skeleton_of(path: Path) -> Motion:
-    """One frame: the skeleton of a .bvh (nothing turned) or .glb (as its nodes stand)."""
+def skeleton_of(path: Path) -> Skeleton:
+    """The skeleton of a .bvh, .asf or .glb, at rest with nothing turned (of a .glb: as its nodes stand)."""
     suffix = path.suffix.lower()
     if suffix == ".glb":
-        return glb.read(path, still=True)
+        return glb.read(path, still=True).skeleton
     if suffix == ".asf":
-        return asf.read_skeleton(path)
+        return asf.read_skeleton(path).skeleton
     if suffix != ".bvh":
         raise BadInput(f"{path}: a character is .bvh, .glb, .asf, SMPL's .pkl or .npz, or the word anny; give one")
-    skeleton = bvh.read(path).skeleton
-    return Motion(skeleton, torch.eye(3).double().expand(1, len(skeleton), 3, 3), torch.zeros(1, 3).double())
+    return bvh.read(path).skeleton

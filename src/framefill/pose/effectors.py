@@ -1,7 +1,8 @@
 """Handles: where a joint should be, how it should be turned, or what it should look at, and how exactly.
 
-A tolerance is the standard deviation that a handle allows: metres for a place, radians for a direction. 0 pins it.
-Targets may be one for all, or one for each pose of a batch.
+Joints' own axes are the world's at rest (`axes`): global rotations are turns in the world since then. A tolerance is
+the standard deviation that a handle allows: metres for a place, radians for a direction. 0 pins it. Targets may be one
+for all, or one for each pose of a batch.
 """
 
 from dataclasses import dataclass, field

@@ -22,12 +22,13 @@ from framefill.pose.human import human
 from framefill.pose.limits import Habit, Limits, Stance
 from framefill.pose.motion import Motion
 from framefill.pose.retarget import Rig
-from framefill.pose.turning import exponential
+from framefill.pose.turning import exponential, unit
 
 SHIPPED = Path(__file__).resolve().parents[1] / "data" / "pose_habit.npz"
 DRAWN, SEED = 600, 0  # poses drawn for another skeleton
 SPREAD = 0.5  # radians by which the joints of what is no human leave their rest
 FLOOR, MARGIN = 0.05, 0.15  # radians added to spreads and ranges where a habit is fitted
+ALIKE = 0.9  # cosine between limbs at rest: then their turns mean the same
 OTHER = {"left": "right", "right": "left"}
 OPPOSITE = [NAMES.index("_".join(OTHER.get(word, word) for word in name.split("_"))) for name in NAMES]
 SIZES = {"mean": (72,), "factor": (72 * 73 // 2,), "low": (24, 3), "high": (24, 3)}
@@ -91,15 +92,21 @@ def note(rig: Rig) -> str:
 def worn(rig: Rig) -> Manner:
     """The manner of another skeleton: the habit, or, where too few joints correspond, to stay near its rest pose."""
     if not human_like(rig):
-        return Manner(Habit.near(torch.from_numpy(rig.local), spread=SPREAD), Limits.none(len(rig.skeleton)))
-    same = (rig.skeleton.names, rig.skeleton.parents) == (NAMES, PARENTS)
-    if same and np.allclose(rig.local, np.eye(3)):
+        still = torch.eye(3).expand(len(rig.skeleton), 3, 3)
+        return Manner(Habit.near(still, spread=SPREAD), Limits.none(len(rig.skeleton)))
+    if (rig.skeleton.names, rig.skeleton.parents) == (NAMES, PARENTS) and _lies_alike(rig):
         return manner()
     body, poses = human().tree, drawn()
     motion = Motion(body, poses, torch.zeros(len(poses), 3, dtype=torch.float64))
     made = Manner.of(retarget.carry(motion, Rig.of(body), rig).local)
-    stance = Stance.upright(torch.from_numpy(rig.turned[rig.skeleton.root]))
-    return replace(made, habit=replace(made.habit, stance=stance))
+    return replace(made, habit=replace(made.habit, stance=Stance.upright(torch.eye(3))))
+
+
+def _lies_alike(rig: Rig) -> bool:
+    """Whether the limbs of a rig with our joints point at rest where those of our body do."""
+    ends = [i for i, name in enumerate(NAMES) if name.split("_")[-1] in retarget.DIRECTIONS.values()]
+    theirs, ours = (unit(skeleton.offsets.double().numpy()[ends]) for skeleton in (rig.skeleton, human().tree))
+    return bool(((theirs * ours).sum(-1) > ALIKE).all())
 
 
 def mirrored(local: Tensor) -> Tensor:

@@ -59,7 +59,10 @@ def write(path: Path, character: Character, motion: Motion, handles: Sequence[Te
 
 
 def described(motion: Motion) -> dict[str, Any]:
-    """A motion as plain numbers: metres, and axis times angle in radians, local to the parent joint."""
+    """A motion as plain numbers: metres, and axis times angle in radians, since rest and relative to the parent joint.
+
+    The axes are the world's at rest, whatever axes a rig's file gives its joints (`axes`).
+    """
     positions, _ = motion.world()
     turns = np.round(logarithm(motion.local.double().numpy()), 6).tolist()
     places = np.round(positions.double().numpy(), 6).tolist()

@@ -3,7 +3,7 @@
 A joint's turn in the world since the rest pose is the source's, after both rest poses face the same way and each limb
 is first brought from its rest direction to the source's (arms that hang, arms stretched out):
 
-    G_target = G_source B_source^-1 Q A B_target      B: turns at rest, Q: facing, A: the limb's direction
+    G_target = G_source Q A      Q: facing, A: the limb's direction
 
 What the target has between matched joints of the trunk shares the bend; fingers and the like stay as they are at rest.
 Proportions: the pelvis moves as far as the target's legs are longer, and then feet are put where the source's are in
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from framefill.errors import BadInput
 from framefill.pose import kinematics
+from framefill.pose.axes import Axes
 from framefill.pose.effectors import Place
 from framefill.pose.limits import Habit
 from framefill.pose.motion import Motion
@@ -38,25 +39,20 @@ LEAST = 5  # roles that two skeletons must share
 
 @dataclass(frozen=True)
 class Rig:
-    """A skeleton, how its joints are turned at rest (J, 3, 3), and which joint plays which role."""
+    """A skeleton at rest, no joint turned, which joint plays which role, and where joints are (J, 3)."""
 
     skeleton: Skeleton
-    local: Floats = field(compare=False)
     roles: dict[str, int] = field(compare=False)
     positions: Floats = field(compare=False)
-    turned: Floats = field(compare=False)
 
     @classmethod
     def of(cls, skeleton: Skeleton, local: Tensor | None = None) -> "Rig":
-        """With joints turned at rest by `local` (J, 3, 3), or not at all."""
-        local = torch.eye(3).double().expand(len(skeleton), 3, 3) if local is None else local.double()
-        root = torch.zeros(3, dtype=torch.float64)
-        positions, turned = kinematics.forward(skeleton, local, root)
-        # roles are told by where joints are at rest, so by the bones as they lie then
-        parents = [max(parent, 0) for parent in skeleton.parents]
-        lying = positions - positions[parents]
-        found = roles(Skeleton(skeleton.names, skeleton.parents, lying))
-        return cls(skeleton, local.numpy(), found, positions.numpy(), turned.numpy())
+        """Of a skeleton whose joints `local` (J, 3, 3) turns at rest, if anything: the rig's own is that at rest.
+
+        `Axes.of(skeleton, local)` takes motions of the given skeleton to the rig's and back.
+        """
+        lying = skeleton if local is None else Axes.of(skeleton, local).lying(skeleton)
+        return cls(lying, roles(lying), kinematics.rest(lying).double().numpy())
 
     def length(self) -> float:
         """Metres from hip to ankle along the leg; from lowest to highest joint without legs."""
@@ -108,12 +104,13 @@ def _eased(carried: Motion, found: Motion) -> Motion:
 
 def carry(motion: Motion, source: Rig, target: Rig) -> Motion:
     """Turns alone, in closed form: every pose is a continuous function of the source's."""
+    if not motion.skeleton.same(source.skeleton):
+        raise BadInput("the motion is of another skeleton than the rig it comes from; give that rig, at rest as it is")
     shared = matched(source, target)
     face = frame(source.positions, source.roles) @ frame(target.positions, target.roles).T
     positions, turned = (part.double().numpy() for part in motion.world())
-    since = turned @ source.turned.swapaxes(-1, -2)
     deltas = {
-        target.roles[role]: since[:, source.roles[role]] @ face @ _aligning(role, source, target, face)
+        target.roles[role]: turned[:, source.roles[role]] @ face @ _aligning(role, source, target, face)
         for role in shared
     }
     world = _spread(target, deltas)
@@ -164,7 +161,7 @@ def _spread(target: Rig, deltas: dict[int, Floats]) -> Floats:
     for joint in order:
         parent = target.skeleton.parents[joint]
         whole[joint] = deltas[joint] if joint in deltas else _shared(target, deltas, whole, joint, parent)
-    world = np.stack([whole[joint] for joint in range(len(order))], 1) @ target.turned
+    world = np.stack([whole[joint] for joint in range(len(order))], 1)
     return world.reshape(frames, len(order), 3, 3)
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from framefill.atomic import replacing
 from framefill.errors import BadInput, MediaError
 from framefill.pose import rotations
+from framefill.pose.axes import Axes
 from framefill.pose.body import Body
 from framefill.pose.motion import Motion
 from framefill.pose.skeleton import MOST_JOINTS, Skeleton
@@ -129,6 +130,8 @@ def _animation(out: _Writer, motion: Motion) -> dict[str, Any]:
 def read(path: Path, *, still: bool = False) -> Motion:
     """The joints of the first skin with the first animation (one still frame without any), float64.
 
+    Joints are turned since rest, which is how the nodes stand, along the world's axes then (`axes`), whatever axes the
+    file gives them.
     still: the one frame in which the nodes stand, whatever the animation does; else frames are those of the animation,
     evenly spaced. Raises MediaError for a file that is damaged, is no binary glTF, or holds what framefill's joints
     cannot do (scaled or sheared joints, joints moved by the animation); BadInput for hierarchies that are refused.
@@ -136,6 +139,13 @@ def read(path: Path, *, still: bool = False) -> Motion:
     with _refusing(path):
         content, data = _chunks(path)
         return _motion(_Reader(content | {"animations": []} if still else content, data))
+
+
+def axes(path: Path) -> Axes:
+    """How the joints' own axes in a file lie at rest. Raises MediaError as `read` does."""
+    with _refusing(path):
+        content, data = _chunks(path)
+        return RigNodes(_Reader(content | {"animations": []}, data)).axes
 
 
 def write_rig(path: Path, source: Path, motion: Motion) -> None:
@@ -151,7 +161,7 @@ def write_rig(path: Path, source: Path, motion: Motion) -> None:
             raise BadInput(f"the motion and {source} have different joints; retarget the motion first")
         if not content.get("buffers") or "uri" in content["buffers"][0]:
             raise ValueError("its first buffer is not in the file")
-        local = motion.local.double().clone()
+        local = rig.axes.in_file(motion.local)
         local[:, rig.root] = rig.turn.T @ local[:, rig.root]
         own = Motion(motion.skeleton, local, rig.from_world(motion.root.double()), motion.seconds)
         out = _Writer()
@@ -244,14 +254,15 @@ def _motion(file: _Reader) -> Motion:
             raise ValueError(f"the joint {rig.skeleton.names[joint]!r} is moved, not turned")
     local = rotations.from_quaternion(quaternions.roll(1, -1))
     local[:, rig.root] = rig.turn @ local[:, rig.root]
-    return Motion(rig.skeleton, local, rig.to_world(root), _seconds(times))
+    return Motion(rig.skeleton, rig.axes.since_rest(local), rig.to_world(root), _seconds(times))
 
 
 class RigNodes:
     """The joints of a file's skins as one skeleton, and how the nodes above its root lie in the world.
 
     What stands above the root may turn, move and scale it as a whole (exporters convert units and axes so); nodes
-    between joints may not. `turn`, `scale` and `shift` take the root's parent frame to the world.
+    between joints may not. `turn`, `scale` and `shift` take the root's parent frame to the world. As the nodes stand,
+    the joints are at rest; `axes` are theirs then.
     """
 
     def __init__(self, file: _Reader):
@@ -272,7 +283,11 @@ class RigNodes:
         over = _over(above, joints[self.root])
         self.scale, self.turn, self.shift = _frame(file, over)
         _check_still(file, over)
-        self.skeleton = Skeleton(names, parents, self.scale * self.stands)
+        file_own = Skeleton(names, parents, self.scale * self.stands)
+        rest = rotations.from_quaternion(self.turns.roll(1, -1))
+        rest[self.root] = self.turn @ rest[self.root]
+        self.axes = Axes.of(file_own, rest)
+        self.skeleton = self.axes.lying(file_own)
 
     def to_world(self, root: Tensor) -> Tensor:
         """Places (..., 3) of the root node as in the world, in metres."""

@@ -2,8 +2,9 @@
 
     kind,joint,x,y,z,axis_x,axis_y,axis_z,tolerance
 
-kind is position, rotation or look-at; x, y, z is the place, the axis times angle of the global rotation, or what is
-looked at; the axis is the direction in the joint's frame that looks, and is left empty for the other two.
+kind is position, rotation or look-at; x, y, z is the place, the axis times angle of the global rotation since rest, or
+what is looked at; the axis is the direction in the joint's frame, which is the world's at rest, that looks, and is left
+empty for the other two.
 """
 
 import csv

@@ -38,12 +38,17 @@ def skin(character: Character) -> Skin:
     body, rig = character.body, character.rig
     if body is None:
         vertices, faces, owners = _sticks(rig.positions, rig.skeleton.parents)
-        return Skin(vertices, faces, np.eye(len(rig.skeleton))[owners], rig.positions, quaternions(rig.turned))
+        return Skin(vertices, faces, np.eye(len(rig.skeleton))[owners], rig.positions, _still(len(rig.skeleton)))
     rest = body.rest(character.shape)
     still = torch.eye(3).to(rest).expand(len(body.names), 3, 3)
     vertices = body.skin(still, rest[rig.skeleton.root], character.shape).double().numpy()
-    turns = np.tile([1.0, 0, 0, 0], (len(body.names), 1))
-    return Skin(vertices, body.faces.numpy(), body.weights.double().numpy(), rest.double().numpy(), turns)
+    places, turns = rest.double().numpy(), _still(len(body.names))
+    return Skin(vertices, body.faces.numpy(), body.weights.double().numpy(), places, turns)
+
+
+def _still(joints: int) -> Floats:
+    """The quaternions (J, 4) of joints that are not turned."""
+    return np.tile([1.0, 0, 0, 0], (joints, 1))
 
 
 def pose(session: Session) -> tuple[Floats, Floats]:

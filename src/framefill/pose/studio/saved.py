@@ -20,6 +20,7 @@ from framefill.errors import BadInput
 from framefill.pose import characters, results
 from framefill.pose.body import GENDERS
 from framefill.pose.characters import Character
+from framefill.pose.files import glb
 from framefill.pose.studio.session import LONGEST, MOST_KEYS, Session
 from framefill.pose.studio.state import KINDS, Grip, Key, State
 from framefill.pose.turning import exponential, logarithm
@@ -29,7 +30,7 @@ CHARACTERS = (".glb", ".bvh", ".asf", ".npz", ".pkl")
 LARGEST = 2**26  # bytes of a file
 LONGEST_NAME = 80  # letters of a file's name that a message has
 MOST_GRIPS = 200
-VERSION = 1
+VERSION, BEFORE = 2, 1  # before: turns along the axes that a .glb gives its joints
 FOREIGN = "this .json was not saved by the studio, or is damaged; save one there, or bring a .bvh, .glb or .npz"
 
 
@@ -126,8 +127,7 @@ def _state(session: Session, content: bytes) -> State:
     """The state in a session's file, whose numbers are finite and few; `Session.become` checks what they mean."""
     try:
         told = json.loads(content)["studio"]
-        if told["version"] != VERSION:
-            raise BadInput(f"a session of version {str(told['version'])[:20]}; this framefill reads {VERSION}")
+        _check_version(session.state.given, told["version"])
         keys = [_key(key) for key in _few(told["keys"], MOST_KEYS)]
         local, root = _pose(told["pose"])
         shape = tuple(_number(value) for value in _few(told["shape"], 1000))
@@ -139,6 +139,17 @@ def _state(session: Session, content: bytes) -> State:
         return State(session.state.given, local, root, grips, shape, gender, bool(told["standing"]), tuple(keys))
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise BadInput(FOREIGN) from error
+
+
+def _check_version(given: Character, version: Any) -> None:
+    """Raises BadInput for a session of another version whose turns mean something else here."""
+    if version not in (VERSION, BEFORE):
+        raise BadInput(f"a session of version {str(version)[:20]}; this framefill reads {BEFORE} and {VERSION}")
+    if version == BEFORE and given.file is not None and not glb.axes(given.file).plain:
+        raise BadInput(
+            "this session has version 1, whose joints turn along the axes that this .glb gives them, and now it is "
+            "since rest along the world's; open the .glb that was saved with it instead"
+        )
 
 
 def _key(told: Any) -> Key:

@@ -322,7 +322,7 @@ class Session:
 
 def _resting(character: Character) -> State:
     """Where a character begins."""
-    rest = torch.from_numpy(character.rig.local).clone()
+    rest = torch.eye(3).double().repeat(len(character.rig.skeleton), 1, 1)
     root = character.stands[character.rig.skeleton.root].double().clone()
     return State(character, rest, root, shape=character.shape, gender=character.gender)
 
