@@ -15,7 +15,7 @@ from PIL import Image
 
 from framefill.arrays import Rng
 from framefill.diffusion.sample import DDIM
-from framefill.errors import BadInput, MediaError
+from framefill.errors import BadInput, MediaError, NotWritten
 from framefill.video import files
 from framefill.video.clip import Clip, fit, from_tensor, to_bytes, to_tensor, to_words, visible
 from framefill.video.files import Plan, Writer, clock, probe, read, read_clip
@@ -439,9 +439,7 @@ def test_two_processes_do_not_make_the_same_result(tmp_path):
 
 
 def test_a_journal_that_cannot_be_written_is_said(tmp_path):
-    from framefill.errors import Failed
-
-    with pytest.raises(Failed, match="cannot write"), journal(tmp_path / "no" / "j"):
+    with pytest.raises(NotWritten, match="cannot write"), journal(tmp_path / "no" / "j"):
         pass
 
 
