@@ -17,13 +17,13 @@ ROOMS = {
     "pillow": 8, "training": 9, "cli": 10, "apps": 10, "__main__": 11, "density": 1.5, "films": 6,
 }  # fmt: skip
 
-# What others wrote as pickles is read in three places, each closed: numpy arrays by our own list of operations,
-# tensors by torch's restricted one.
 # Forbidden, since these pickle: modules that write it, processes that are spoken to by it, collectives of objects.
 FORBIDDEN = (
     "import torchvision", "import pickle", "torch.load(", "torch.save(", "allow_pickle=True", "multiprocessing",
     "ProcessPoolExecutor", "import shelve", "import marshal", "import joblib", "_object_list(", "num_workers",
 )  # fmt: skip
+# What others wrote as pickles is read in three places, each closed: numpy arrays by our own list of operations,
+# tensors by torch's restricted one.
 FOREIGN = {"unpickle.py": ("import pickle",), "imagenet.py": ("torch.load(",), "convert.py": ("torch.load(",)}
 
 
