@@ -29,7 +29,7 @@ def with_folder(path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         why = f"{path.parent} cannot be a folder: {error.strerror or error}"
-        raise NotWritten(f"cannot write {path}: {why}; choose another place") from error
+        raise NotWritten(f"cannot write {path}: {why}; choose another place with -o") from error
     return path
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from framefill.atomic import replacing, with_folder
+from framefill.atomic import replacing
 from framefill.errors import BadInput, MediaError
 from framefill.metrics.image import mean_colour, sharpness
 from framefill.video.clip import visible
@@ -72,7 +72,12 @@ class Target:
 
     def check(self, samples: int, *, overwrite: bool) -> None:
         """Refuses to start if a result is already there, or the folder cannot be made."""
-        with_folder(self.last)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise MediaError(
+                f"cannot write to {self.folder}: {error.strerror}; choose another place with -o"
+            ) from error
         paths = self.files(samples)
         if max(len(os.fsencode(p.name)) for p in paths) > LONGEST:
             raise MediaError(f"{self.stem}: is too long for the names of results; give a short one with -o NAME.mp4")
