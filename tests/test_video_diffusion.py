@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import framefill
 from framefill.arrays import Rng
@@ -88,6 +89,28 @@ def test_frames_that_are_not_there_change_nothing_and_the_others_do():
     with torch.no_grad():
         alone = network(x[:1, :2], label[:1], numbers[:1, :2], there[:1, :2])
     assert torch.allclose(alone[0], one[0, :2], atol=1e-12)
+
+
+class _Products(TorchDispatchMode):
+    """Remembers the operands of all batched matrix products."""
+
+    def __init__(self):
+        super().__init__()
+        self.operands = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten.bmm.default:
+            self.operands += args
+        return func(*args, **(kwargs or {}))
+
+
+def test_no_product_has_a_copy_of_its_weights_for_every_place():
+    network = small().requires_grad_(False)
+    with _Products() as products:
+        network(random(2, 3, 2, 8, 8), torch.full((2,), 500.0), torch.arange(3.0).expand(2, -1), torch.ones(2, 3) > 0)
+    assert products.operands
+    # an expanded operand is copied as often as it is shown, inside the product
+    assert not [x.shape for x in products.operands if len(x) > 1 and x.stride(0) == 0]
 
 
 def test_only_distances_count_and_the_order_of_a_set_does_not():

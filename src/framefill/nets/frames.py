@@ -95,6 +95,7 @@ class Times(nn.Module):
         """x (B, T, C, H, W), level (B, E), spans (B, T, T, SPANS); `hidden` (B, T, T) is added to the scores."""
         B, T, _, H, W = x.shape
         rows = self.norm(x.flatten(0, 1)).unflatten(0, (B, T)).flatten(3).permute(0, 3, 1, 2)  # (B, places, T, C)
+        rows = rows.contiguous()  # else `linear` copies its weights once for every place
         q, k, v = self.qkv(rows).unflatten(3, (3, self.heads, -1)).permute(3, 0, 1, 4, 2, 5).unbind()
         to_key, to_query, to_value = (relation(spans, level) for relation in self.relations)
         scores = q @ k.mT + torch.einsum("bphtd,bhtsd->bphts", q, to_key)
