@@ -192,7 +192,10 @@ def test_codes_are_of_one_kind():
         replace(SMALL, bits=5, levels=(4, 3)).model()
 
 
-@pytest.mark.parametrize(("changes", "says"), [({"height": 10}, "10x8"), ({"patch_time": 5}, "clips of 4 frames")])
+@pytest.mark.parametrize(("changes", "says"), [
+    ({"height": 10}, "10x8"), ({"patch_time": 5}, "clips of 4 frames"),
+    ({"adversary": 1.0, "judge_layers": 3}, "pictures of 8x8 for a discriminator that needs 32"),
+])  # fmt: skip
 def test_patches_that_do_not_divide_are_refused_with_the_recipe(changes, says):
     with pytest.raises(BadInput, match=says):
         replace(SMALL, pseudo="blocks-4", **changes).model()
