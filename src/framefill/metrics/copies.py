@@ -1,10 +1,16 @@
 """Whether a generator remembers: are its pictures nearer to what it learnt than to what it never saw?
 
-A generator that has learnt the distribution and nothing by heart draws pictures whose nearest neighbours among N learnt
-and N held-out ones are as often the one as the other. So its share of `copies` is a half, give or take
-sqrt(1 / 4 n) for n pictures; one that remembers goes to 1. Distances are of pixels: what is moved or mirrored is far.
+A generator that has learnt the distribution and nothing by heart draws pictures whose nearest neighbours among M learnt
+and N held-out ones are learnt ones as often as chance has it, M / (M + N); for one that remembers they always are. What
+is said is the share as if there were as many of both:
+
+      copies = s N / (s N + (1 - s) M),     s = share of pictures whose nearest neighbour is a learnt one
+
+a half for the one and 1 for the other. All that was learnt has to be looked through: of N drawn at random from M, most
+of what is known by heart is not among them. Distances are of pixels: what is moved or mirrored is far.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,12 +46,21 @@ def nearest(pictures: Pictures, others: Pictures) -> Nearest:
     return Nearest(index, error)
 
 
-def copies(pictures: Pictures, learnt: Pictures, held_out: Pictures, *, seed: int = 0) -> float:
-    """The share of `pictures` nearer to a learnt one than to any held-out one, among as many of each drawn by `seed`.
+def copies(pictures: Pictures, learnt: Pictures, held_out: Pictures) -> float:
+    """The share of `pictures` nearer to a learnt one than to any held-out one, as if there were as many of both.
 
     A tie counts half: two equal sets say nothing. BadInput as of `nearest`.
     """
-    count = min(len(learnt), len(held_out))
-    chosen = [np.random.default_rng((seed, len(of))).permutation(len(of))[:count] for of in (learnt, held_out)]
-    near, far = (nearest(pictures, of[which]).error for of, which in zip((learnt, held_out), chosen, strict=True))
-    return float((near < far).mean() + (near == far).mean() / 2)
+    near, far = (nearest(pictures, others).error for others in (learnt, held_out))
+    share = float((near < far).mean() + (near == far).mean() / 2)
+    own, other = share * len(held_out), (1 - share) * len(learnt)
+    return own / (own + other)
+
+
+def by_heart(count: int, learnt: int, held_out: int) -> float:
+    """From which share of `copies` on `count` pictures were known by heart: two deviations above a half.
+
+    s has the variance q (1 - q) / count, q = learnt / (learnt + held_out), and `copies` the slope 1 / (4 q (1 - q)).
+    """
+    q = learnt / (learnt + held_out)
+    return 0.5 + 0.5 / math.sqrt(count * q * (1 - q))
