@@ -13,6 +13,7 @@ import framefill
 from framefill import checkpoint
 from framefill.arrays import Rng, derive
 from framefill.checkpoint import Card
+from framefill.curves import draw_losses
 from framefill.errors import BadInput
 from framefill.latents.adversarial import Adversarial
 from framefill.latents.lattice import FiniteScalar, LookupFree
@@ -176,6 +177,17 @@ def test_a_tokenizer_is_trained_logged_loaded_and_codes_pictures(tmp_path, pseud
     one_by_one = replace(coder, batch=1)
     assert np.array_equal(one_by_one.tokens(one_by_one.pseudo(pictures)), tokens)
     assert isinstance(recipe.sheet(coder, source), Image.Image)
+
+
+def test_the_curves_of_a_tokenizer_show_the_health_of_its_codes(tmp_path):
+    line = {"loss": 1.0, "gradient": 2.0}
+    health = {"perplexity": 5.0, "codes_in_use": 0.9, "codes_revived": 3}
+    for name, more in (("without", {}), ("with", health)):
+        log = "".join(json.dumps({"step": step, **line, **more}) + "\n" for step in (10, 20, 30))
+        (tmp_path / "metrics.jsonl").write_text(log)
+        draw_losses(tmp_path / "metrics.jsonl", tmp_path / f"{name}.png")
+    sizes = {name: Image.open(tmp_path / f"{name}.png").width for name in ("without", "with")}
+    assert sizes["with"] == pytest.approx(sizes["without"] * 5 / 2, abs=2)
 
 
 def test_health_counts_codes():
