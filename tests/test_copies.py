@@ -5,7 +5,7 @@ import pytest
 
 from framefill.errors import BadInput
 from framefill.metrics import copies as module
-from framefill.metrics.copies import by_heart, copies, nearest
+from framefill.metrics.copies import Memory, copies, memory, nearest
 
 RNG = np.random.default_rng(5)
 
@@ -36,19 +36,21 @@ def test_a_copier_has_all_and_a_learner_half():
 def test_a_copier_of_most_among_eight_times_as_much_to_learn_from_stands_out():
     """A share of as many learnt as held-out pictures would miss seven of eight copies, and come to 0.55."""
     learnt, held_out = pictures(800), pictures(100)
-    made = np.concatenate([learnt[:300], pictures(100)])
-    assert copies(made, learnt, held_out) > by_heart(400, 800, 100)
+    found = memory(np.concatenate([learnt[:350], pictures(50)]), learnt, held_out)
+    assert found.copies > 0.8 > found.limit
+    assert memory(learnt, learnt, held_out) == Memory(1, 0.5 + 0.5 / np.sqrt(800 * 8 / 81))
 
 
 def test_the_limit_is_two_deviations_of_a_learner():
-    learnt, held_out = 8, 2  # one number is enough to be near to: 1-d pictures, all of them alike distributed
-    shares = []
-    for seed in range(400):
-        x = np.random.default_rng(seed).integers(0, 256, (100 + learnt + held_out, 1, 16, 1), dtype=np.uint8)
-        shares.append(copies(x[:100], x[100 : 100 + learnt], x[100 + learnt :]))
-    assert np.mean(shares) == pytest.approx(0.5, abs=0.04)
-    assert by_heart(100, 8, 8) == pytest.approx(0.6)
-    assert by_heart(100, 80, 20) == pytest.approx(0.5 + 2 * 0.0625)
+    """Some pictures are near to many: in one dimension those in a gap. Without their part, limits would be too low."""
+    above = []
+    for seed in range(300):
+        x = np.random.default_rng(seed).integers(0, 256, (100, 1, 1, 3), dtype=np.uint8)
+        found = memory(x[:60], x[60:92], x[92:])
+        above.append(found.copies > found.limit)
+    assert 0.003 < np.mean(above) < 0.06  # of a Gaussian 0.023
+    alike = memory(np.repeat(pictures(1), 50, 0), pictures(60), pictures(60))
+    assert alike.limit == pytest.approx(1.5)  # fifty times the same says as much as once
 
 
 def test_ties_count_half():

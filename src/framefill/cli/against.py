@@ -25,7 +25,7 @@ def against(data: str, drawn: list[Any]) -> Against:
     """
     import numpy as np
 
-    from framefill.metrics.copies import by_heart, copies, nearest
+    from framefill.metrics.copies import memory, nearest
     from framefill.video.images.stills import Stills
 
     pictures = np.stack(drawn)
@@ -35,10 +35,10 @@ def against(data: str, drawn: list[Any]) -> Against:
         for split in ("train", "test")
     )
     found = nearest(pictures[:SHOWN], learnt)
-    least = by_heart(len(pictures), len(learnt), len(held_out))
+    known = memory(pictures, learnt, held_out)
     report = {
-        "copies": round(copies(pictures, learnt, held_out), 3),
-        "copies_of": f"{len(pictures)} drawn; {_meaning(least, len(pictures))}",
+        "copies": round(known.copies, 3),
+        "copies_of": f"{len(pictures)} drawn; {_meaning(known.limit, len(pictures))}",
         "learnt": len(learnt),
         "held_out": len(held_out),
     }

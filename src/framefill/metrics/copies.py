@@ -46,21 +46,29 @@ def nearest(pictures: Pictures, others: Pictures) -> Nearest:
     return Nearest(index, error)
 
 
-def copies(pictures: Pictures, learnt: Pictures, held_out: Pictures) -> float:
-    """The share of `pictures` nearer to a learnt one than to any held-out one, as if there were as many of both.
+@dataclass(frozen=True)
+class Memory:
+    """`copies` of n pictures, and from which share on that is more than chance: two deviations above a half.
 
-    A tie counts half: two equal sets say nothing. BadInput as of `nearest`.
+    With q = M / (M + N), s has the variance k q (1 - q) / n and `copies` the slope 1 / (4 q (1 - q)). k >= 1 is how
+    many of the pictures share their nearest neighbour, in the mean: what several are near to counts as seen but once.
     """
-    near, far = (nearest(pictures, others).error for others in (learnt, held_out))
-    share = float((near < far).mean() + (near == far).mean() / 2)
+
+    copies: float
+    limit: float
+
+
+def memory(pictures: Pictures, learnt: Pictures, held_out: Pictures) -> Memory:
+    """Whether `pictures` are copies of `learnt` ones; a tie counts half. BadInput as of `nearest`."""
+    near, far = nearest(pictures, learnt), nearest(pictures, held_out)
+    share = float((near.error < far.error).mean() + (near.error == far.error).mean() / 2)
     own, other = share * len(held_out), (1 - share) * len(learnt)
-    return own / (own + other)
+    neighbour = np.where(near.error <= far.error, near.index, len(learnt) + far.index)
+    together = np.square(np.bincount(neighbour)).sum() / len(pictures)
+    q = len(learnt) / (len(learnt) + len(held_out))
+    return Memory(own / (own + other), 0.5 + 0.5 * math.sqrt(together / (len(pictures) * q * (1 - q))))
 
 
-def by_heart(count: int, learnt: int, held_out: int) -> float:
-    """From which share of `copies` on `count` pictures were known by heart: two deviations above a half.
-
-    s has the variance q (1 - q) / count, q = learnt / (learnt + held_out), and `copies` the slope 1 / (4 q (1 - q)).
-    """
-    q = learnt / (learnt + held_out)
-    return 0.5 + 0.5 / math.sqrt(count * q * (1 - q))
+def copies(pictures: Pictures, learnt: Pictures, held_out: Pictures) -> float:
+    """The share of `pictures` nearer to a learnt one than to any held-out one, as if there were as many of both."""
+    return memory(pictures, learnt, held_out).copies
