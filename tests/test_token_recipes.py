@@ -491,6 +491,9 @@ def test_what_disagrees_with_the_tokenizer_is_refused_and_what_agrees_is_not(run
     assert (code, "--set codes=32, but" in err, "has codes=16; leave it away" in err) == (2, True, True)
     code, _, err = call(*words, "--set", "codes=16", "--set", "depth=1")
     assert code == 0, err
+    code, _, err = call(*words, "--preset", "phenaki-cifar10-18")
+    assert (code, "is of pseudo=blur-18, but" in err, "has pseudo=blocks-4" in err) == (2, True, True), err
+    assert call(*words, "--preset", "phenaki")[0] == 0
     code, _, err = call("generate", "-m", run, "--guidance", "2", "-o", tmp_path / "x.png")
     assert code == 2
 
