@@ -214,6 +214,9 @@ def test_train_resumes_and_refuses_nonsense(call, tmp_path):
     code, text, _ = call("generate", "-m", run, "-o", tmp_path / "g.gif", "--frames", 3, "--calls", 2)
     assert code == 0
     refused(call(*words, "--set", "learning_rate=1", "--steps", 9), "holds another run")
+    shown = ["train", "tokenizer", "digits", "-o", tmp_path / "new", "--set", "channels=1", "--set", "batch_size=2"]
+    refused(call(*shown, "--steps", 1, "--set", "perceptual=1", "--set", "lpips=none.pt"), "not a TorchScript file")
+    assert call(*shown, "--steps", 1, "--set", "pseudo=still")[0] == 0  # what was refused is not in the way
     refused(call("train", "nothing", "digits", "-o", run), "unknown recipe")
     refused(call("train", "mcvd", "digits", "-o", run, "--preset", "huge"), "unknown preset")
     refused(call("train", "mcvd", "digits", "-o", run, "--set", "lr=1"), "has no field 'lr'")

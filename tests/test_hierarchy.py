@@ -128,6 +128,63 @@ def test_the_top_looks_like_blurred_training_pictures():
     assert torch.equal(states.top(Rng([7]), x[:1]), states.top(Rng([5, 7]), x[:2])[1:])
 
 
+def test_every_class_has_a_top_of_its_own_and_all_together_one():
+    """Of 3 classes the third is never told: nothing is known of it but what it is to begin with."""
+    states, x = heat(most=3.0, sigma=1e-3, classes=3).train(), pictures(600) * 0.2
+    names = torch.arange(600) % 3
+    x[names == 0, :, :4] += 0.5  # light above, and below
+    x[names == 1, :, 4:] -= 0.5
+    told = torch.where((names == 2) | (torch.arange(600) % 10 == 3), 3, names)  # 3: withheld, now and then
+    for _ in range(800):
+        states.moments(x, torch.full((600,), 5), told)
+    wanted, nothing = states.eval().moments(x, torch.full((600,), 5))[0], torch.empty(2000, 1, 8, 8)
+    rng = Rng(range(2000))
+    for name, of in ((0, told == 0), (1, told == 1), (3, told >= 0)):
+        drawn = states.top(rng, nothing, torch.full((2000,), name))
+        assert torch.allclose(drawn.mean(0), wanted[of].mean(0), atol=0.02), name
+        assert torch.allclose(drawn.std(0), wanted[of].std(0), atol=0.02), name
+    assert torch.equal(states.top(Rng([7]), x[:1]), states.top(Rng([7]), x[:1], torch.tensor([3])))
+
+
+class ByName(torch.nn.Module):
+    """A decoder that goes up by the number of the class it is told."""
+
+    def forward(self, x, label, names):
+        return torch.zeros_like(x) + names[:, None, None, None]
+
+
+def test_guidance_leaves_the_means_of_no_class_behind():
+    model = Hierarchy(ByName(), heat(classes=4), 5, spread=1e-9)
+    product = HierarchyModel(model, 1, 8, 8, classes=4)
+    like, label = torch.empty(2, 1, 8, 8), torch.tensor([3, 3])
+    for guidance, step in ((0.0, 4), (1.0, 3), (2.0, 2)):  # withheld is called 4
+        made = list(model.sample(like, Rng([1, 2]), label, none=label + 1, guidance=guidance))
+        assert torch.allclose(made[1] - made[0], torch.full_like(like, float(step)), atol=1e-5)
+    assert set(product.generate(2, label=3).flat) == {255}
+    assert set(replace(product, guidance=8.0).generate(2, label=3).flat) == {0}  # 5 steps of 4 - 8
+    with pytest.raises(BadInput, match="label 4 for a model of 4 classes"):
+        product.generate(1, label=4)
+
+
+def test_training_tells_the_class_of_all_but_a_share():
+    told = []
+
+    class Spy(ByName):
+        def forward(self, x, label, names):
+            told.append(names)
+            return torch.zeros_like(x)
+
+    recipe = replace(SMALL, classes=2, withheld=0.25)
+    model = Hierarchy(Spy(), heat(classes=2), 5, spread=0.1)
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 8, 8, 1), dtype=np.uint8)
+    source = Stills(pixels, labels=np.arange(9) % 2, names=("even", "odd"))
+    recipe.loss(model, recipe.batch(source, range(400)), Rng(range(400)))
+    labels = torch.tensor([source.label(seed) for seed in range(400)])
+    shown = torch.cat(told)
+    assert float((shown == 2).float().mean()) == pytest.approx(0.25, abs=0.06)
+    assert torch.equal(shown[shown < 2], labels[shown < 2])
+
+
 def test_the_last_step_is_without_noise_and_the_others_are_not():
     model = Hierarchy(Nothing(), heat(), 5, spread=0.5)
     made = list(model.sample(torch.empty(300, 1, 8, 8), Rng(range(300))))
@@ -147,9 +204,13 @@ def test_ink_is_drawn_with_the_level_of_the_picture():
 
 
 def test_wrong_hierarchies_are_refused():
-    for wrong in ({"pseudo": "blur-4"}, {"classes": 10}):
-        with pytest.raises(BadInput, match="leave pseudo=still"):
-            replace(SMALL, **wrong)
+    for wrong, says in (
+        ({"pseudo": "blur-4"}, "leave pseudo=still"), ({"withheld": 1.0}, r"in \[0, 1\), got 1"),
+        ({"sigma": 0.0}, "noise of 0.0 on the states"), ({"dropout": 2.0}, "dropout 2.0"),
+        ({"multipliers": (1, 2), "attention": (False, False), "height": 9}, "multiples of 2, got 9x8"),
+    ):  # fmt: skip
+        with pytest.raises(BadInput, match=says):
+            replace(SMALL, **wrong).model()
     for learned in (False, True):
         with pytest.raises(BadInput, match="at least 1 level, got 0"):
             replace(SMALL, levels=0, learned=learned)
@@ -168,11 +229,12 @@ def test_the_two_have_the_same_decoder_and_the_heat_has_no_more_to_learn():
     assert count(free) == count(free.network) + count(free.states) + 6
 
 
-@pytest.mark.parametrize("learned", [False, True])
-def test_a_trained_hierarchy_draws_the_same_pictures_alone_and_together(tmp_path, learned, call):
-    recipe = replace(SMALL, learned=learned)
-    source = Stills(np.random.default_rng(0).integers(0, 256, (9, 8, 8, 1), dtype=np.uint8))
-    card = Card("hierarchical", "tiny", to_fields(recipe), seed=1)
+@pytest.mark.parametrize(("learned", "classes"), [(False, 0), (True, 2), (False, 2)])
+def test_a_trained_hierarchy_draws_the_same_pictures_alone_and_together(tmp_path, learned, classes, call):
+    recipe = replace(SMALL, learned=learned, classes=classes)
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 8, 8, 1), dtype=np.uint8)
+    source = Stills(pixels, labels=np.arange(9) % 2, names=("even", "odd"))
+    card = Card("hierarchical", "tiny", to_fields(recipe), seed=1, about=recipe.about(source))
     list(train(recipe, source, tmp_path / "run", card=card))
     product = framefill.load(tmp_path / "run")
     assert isinstance(product, HierarchyModel)
@@ -184,5 +246,8 @@ def test_a_trained_hierarchy_draws_the_same_pictures_alone_and_together(tmp_path
         product.generate(0)
     code, _, err = call("generate", "-m", tmp_path / "run", "-n", 2, "-o", tmp_path / "s.png")
     assert (code, (tmp_path / "s.png").exists()) == (0, True), err
+    of_class = ("--label", "odd", "--guidance", 2, "-o", tmp_path / "odd.png")
+    code, _, err = call("generate", "-m", tmp_path / "run", "-n", 2, *of_class)
+    assert (code, (tmp_path / "odd.png").exists()) == ((0, True) if classes else (2, False)), err
     code, _, err = call("generate", "-m", tmp_path / "run", "--calls", 3, "-o", tmp_path / "t.png")
     assert (code, "--calls" in err) == (2, True)

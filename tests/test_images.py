@@ -252,7 +252,8 @@ def test_generate_refuses_what_only_clips_have(model, call, tmp_path):
         (("--fps", "25"), "--fps says how to make a clip"), (("--keep", 1), "--keep says"),
         (("--strength", 0.5), "--strength says"), (("-o", tmp_path / "x.mp4"), "or on one sheet"),
         (("--guidance", 2), "knows no guidance"), (("--label", "cat"), "no class 'cat'; this model has none"),
-        (("-n", 0), "--samples must be at least 1"),
+        (("-n", 0), "--samples must be at least 1"), (("--calls", 0), "--calls must be at least 1"),
+        (("--guidance", "nan", "--label", "0"), "must be a finite number"), (("--frames", 4), "--frames is how long"),
     ):  # fmt: skip
         code, out, err = call("generate", "-m", model, "-o", tmp_path / "new", *more)
         assert (code, out) == (2, ""), more

@@ -475,6 +475,7 @@ def test_what_priors_refuse(make):
 @pytest.mark.parametrize("wrong", [
     lambda: causal(1), lambda: causal(grid=(2, 0, 2)), lambda: causal(classes=-1), lambda: masked(grid=(2, 2)),
     lambda: CausalTokens(4, GRID, width=10, heads=4), lambda: CausalTokens(4, GRID, heads=0),
+    lambda: CausalTokens(4, GRID, width=8, heads=2, dropout=1.5),
     lambda: MaskedTokens(4, GRID, heads=0), lambda: Masked(masked().network, withheld=1.0),
     lambda: last(causal().sample(GRID, None, rng(2), start=tokens(3, 2))),
     lambda: last(causal().sample(GRID, None, rng(2), start=tokens(2, 13))),

@@ -13,6 +13,8 @@ import framefill
 from framefill import checkpoint
 from framefill.arrays import Rng, derive
 from framefill.checkpoint import Card
+from framefill.cli.against import against
+from framefill.curves import draw_losses
 from framefill.errors import BadInput
 from framefill.latents.adversarial import Adversarial
 from framefill.latents.lattice import FiniteScalar, LookupFree
@@ -178,6 +180,17 @@ def test_a_tokenizer_is_trained_logged_loaded_and_codes_pictures(tmp_path, pseud
     assert isinstance(recipe.sheet(coder, source), Image.Image)
 
 
+def test_the_curves_of_a_tokenizer_show_the_health_of_its_codes(tmp_path):
+    line = {"loss": 1.0, "gradient": 2.0}
+    health = {"perplexity": 5.0, "codes_in_use": 0.9, "codes_revived": 3}
+    for name, more in (("without", {}), ("with", health)):
+        log = "".join(json.dumps({"step": step, **line, **more}) + "\n" for step in (10, 20, 30))
+        (tmp_path / "metrics.jsonl").write_text(log)
+        draw_losses(tmp_path / "metrics.jsonl", tmp_path / f"{name}.png")
+    sizes = {name: Image.open(tmp_path / f"{name}.png").width for name in ("without", "with")}
+    assert sizes["with"] == pytest.approx(sizes["without"] * 5 / 2, abs=2)
+
+
 def test_health_counts_codes():
     coder = TokenCoder(SMALL.model())
     health = coder.health(np.array([[[[0, 1]]], [[[2, 3]]]]))
@@ -192,7 +205,10 @@ def test_codes_are_of_one_kind():
         replace(SMALL, bits=5, levels=(4, 3)).model()
 
 
-@pytest.mark.parametrize(("changes", "says"), [({"height": 10}, "10x8"), ({"patch_time": 5}, "clips of 4 frames")])
+@pytest.mark.parametrize(("changes", "says"), [
+    ({"height": 10}, "10x8"), ({"patch_time": 5}, "clips of 4 frames"),
+    ({"adversary": 1.0, "judge_layers": 3}, "pictures of 8x8 for a discriminator that needs 32"),
+])  # fmt: skip
 def test_patches_that_do_not_divide_are_refused_with_the_recipe(changes, says):
     with pytest.raises(BadInput, match=says):
         replace(SMALL, pseudo="blocks-4", **changes).model()
@@ -460,8 +476,9 @@ def test_what_was_drawn_is_held_against_what_was_learnt(tmp_path, call):
     assert (said["train"]["copies"], said["test"]["copies"]) == (1, 0)
     assert (said["train"]["learnt"], said["train"]["held_out"]) == (3, 3)
     assert said["train"]["copies_of"] == "3 drawn; too few to tell, so draw 25 or more"
-    words = ("generate", "-m", model, "-n", 25, "--against", tmp_path / "train", "--json", "-o", tmp_path / "25.png")
-    assert json.loads(call(*words)[1])["copies_of"] == "25 drawn; by heart from about 0.70 on"
+    learnt = Stills.open("digits", "train", height=32, width=32, channels=1).pixels
+    report = against("digits", list(learnt[::40])).report
+    assert (report["copies"], report["copies_of"]) == (1, "100 drawn; by heart from about 0.66 on")
     call("generate", "-m", model, "-n", 3, "-o", tmp_path / "plain.png")
     assert Image.open(tmp_path / "train.png").height > 2 * Image.open(tmp_path / "plain.png").height
     code, _, err = call("generate", "-m", model, "--against", tmp_path / "nowhere", "-o", tmp_path / "n.png")
@@ -474,6 +491,9 @@ def test_what_disagrees_with_the_tokenizer_is_refused_and_what_agrees_is_not(run
     assert (code, "--set codes=32, but" in err, "has codes=16; leave it away" in err) == (2, True, True)
     code, _, err = call(*words, "--set", "codes=16", "--set", "depth=1")
     assert code == 0, err
+    code, _, err = call(*words, "--preset", "phenaki-cifar10-18")
+    assert (code, "is of pseudo=blur-18, but" in err, "has pseudo=blocks-4" in err) == (2, True, True), err
+    assert call(*words, "--preset", "phenaki")[0] == 0
     code, _, err = call("generate", "-m", run, "--guidance", "2", "-o", tmp_path / "x.png")
     assert code == 2
 

@@ -247,6 +247,9 @@ def test_presets_travel_and_impossible_contexts_are_refused():
     for wrong in ({"table": 0}, {"calls": 0}, {"withheld": 1.0}, {"withheld": -0.1}):
         with pytest.raises(BadInput, match=r"a share in \[0, 1\)"):
             replace(SMALL, **wrong)
+    for wrong, says in (({"height": 9}, "multiples of"), ({"patch": 5}, "multiples of"), ({"dropout": 1.5}, "dropout")):
+        with pytest.raises(BadInput, match=says):
+            replace(SMALL, **wrong).model()
 
 
 # ---- training ------------------------------------------------------------------------------------------------------

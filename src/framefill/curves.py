@@ -10,9 +10,15 @@ import numpy as np
 
 from framefill.atomic import replacing
 
+LOSSES = ("loss", "gradient")
+CODES = ("perplexity", "codes_in_use", "codes_revived")  # of a tokenizer's last batch
+
 
 def draw_losses(log: Path, target: Path) -> None:
-    """Draws the loss and the gradient norm of a metrics.jsonl over steps; does nothing without matplotlib."""
+    """Draws the loss and the gradient norm of a metrics.jsonl over steps, and the health of codes where there are any.
+
+    Does nothing without matplotlib.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -21,14 +27,15 @@ def draw_losses(log: Path, target: Path) -> None:
     said = {line["step"]: line for line in _whole_lines(log)}
     lines = [said[step] for step in sorted(said)]
     steps = np.array([line["step"] for line in lines])
-    figure = Figure(figsize=(8, 4), layout="constrained")
-    axes = figure.subplots(1, 2)
-    for axis, key in zip(axes, ("loss", "gradient"), strict=True):
-        values = np.array([line[key] for line in lines])
+    keys = [*LOSSES, *(key for key in CODES if key in lines[-1])]
+    figure = Figure(figsize=(4 * len(keys), 4), layout="constrained")
+    axes = figure.subplots(1, len(keys))
+    for axis, key in zip(axes, keys, strict=True):
+        values = np.array([line.get(key, np.nan) for line in lines])
         axis.plot(steps, values, color="#9aa4b2", linewidth=0.8)
         span = max(len(values) // 20, 1)
         axis.plot(steps[span - 1 :], np.convolve(values, np.ones(span) / span, "valid"), color="#2ecc71")
-        axis.set(xlabel="step", title=key, yscale="log")
+        axis.set(xlabel="step", title=key.replace("_", " "), yscale="log" if key in LOSSES else "linear")
         axis.grid(alpha=0.3)
     with replacing(target) as part:
         figure.savefig(part, format="png", dpi=110)

@@ -49,7 +49,8 @@ class Run:
     def open(cls, out: Path, card: Card) -> "Run":
         """The run of `card` in `out`, new or as it stands, rid of what a killed process left half written.
 
-        Raises BadInput when the folder cannot be used or holds a different run.
+        Raises BadInput when the folder cannot be used or holds a different run that got anywhere: one whose settings
+        were refused must not stand in the way of the right ones.
         """
         try:
             (out / "checkpoints").mkdir(parents=True, exist_ok=True)
@@ -66,10 +67,12 @@ class Run:
             run._configure(run.config)
             return run
         found = _read(path)
-        for key in ("recipe", "fields", "seed"):
-            if found.get(key) != run.config[key]:
-                raise BadInput(f"{out} holds another run (its {key} differs); choose another folder with -o")
-        return cls(out, found)
+        other = [key for key in ("recipe", "fields", "seed") if found.get(key) != run.config[key]]
+        if other and (run._saved() or (out / "metrics.jsonl").exists()):
+            raise BadInput(f"{out} holds another run (its {other[0]} differs); choose another folder with -o")
+        if other:
+            run._configure(run.config)
+        return run if other else cls(out, found)
 
     @property
     def steps(self) -> int | None:

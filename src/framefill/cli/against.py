@@ -1,12 +1,13 @@
 """The report of `generate --against DATA`: how many of the pictures it drew are nearer to what the model learnt than to
 what it never saw, and the nearest of those beside the drawn ones."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 MOST = 1000  # pictures that are compared
 SHOWN = 12  # and shown beside their nearest
-FEWEST = 25  # of which a share says something
+SAYING = 0.7  # a share that must tell a model which knows by heart from one that does not
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ def against(data: str, drawn: list[Any]) -> Against:
     """
     import numpy as np
 
-    from framefill.metrics.copies import copies, nearest
+    from framefill.metrics.copies import memory, nearest
     from framefill.video.images.stills import Stills
 
     pictures = np.stack(drawn)
@@ -34,17 +35,19 @@ def against(data: str, drawn: list[Any]) -> Against:
         for split in ("train", "test")
     )
     found = nearest(pictures[:SHOWN], learnt)
+    known = memory(pictures, learnt, held_out)
     report = {
-        "copies": round(copies(pictures, learnt, held_out), 3),
-        "copies_of": f"{len(pictures)} drawn; {_meaning(len(pictures))}",
+        "copies": round(known.copies, 3),
+        "copies_of": f"{len(pictures)} drawn; {_meaning(known.limit, len(pictures))}",
         "learnt": len(learnt),
         "held_out": len(held_out),
     }
     return Against(report, [("drawn", pictures[:SHOWN]), ("nearest learnt", learnt[found.index])])
 
 
-def _meaning(count: int) -> str:
-    """From which share on, two deviations of so many coins above a half, a model knows pictures by heart."""
-    if count < FEWEST:
-        return f"too few to tell, so draw {FEWEST} or more"
-    return f"by heart from about {0.5 + count**-0.5:.2f} on"
+def _meaning(least: float, count: int) -> str:
+    """What a share says whose limit is `least`; it falls with the root of `count`."""
+    if least > SAYING:
+        enough = math.ceil(count * ((least - 0.5) / (SAYING - 0.5)) ** 2 - 1e-6)
+        return f"too few to tell, so draw {enough} or more"
+    return f"by heart from about {least:.2f} on"

@@ -2,6 +2,7 @@
 the result is called NAME.png, that sheet alone."""
 
 import json
+import math
 from contextlib import ExitStack
 from dataclasses import replace
 from fractions import Fraction
@@ -44,7 +45,9 @@ def generate(
     from framefill.video.files import Writer
     from framefill.video.sheet import contact_sheet
 
-    positive(samples=options.samples)
+    positive(samples=options.samples, calls=1 if options.calls is None else options.calls)
+    if guidance is not None and not math.isfinite(guidance):
+        raise BadInput(f"--guidance must be a finite number, got {guidance}")
     folder, sheet = _targets(options)
     result: dict[str, Any] = {"sheet": str(sheet)} if folder is None else {"pictures": str(folder), "sheet": str(sheet)}
     if options.dry_run:

@@ -74,9 +74,13 @@ def train(
     from framefill.checkpoint import Card
     from framefill.recipes.recipe import override, to_fields
 
-    chosen, start = _begun(override(recipes.find(recipe, preset).recipe, set_).suited(data), from_, output)
+    found = recipes.find(recipe, preset)
+    wanted = override(found.recipe, set_).suited(data)
+    chosen, start = _begun(wanted, from_, output)
     if from_:
         _heeded(chosen, set_, from_)
+        if found.paper_score:
+            _kept(wanted, chosen, preset, from_)
     card = Card(
         recipe, preset, to_fields(chosen), seed=seed, about={"data": data} | ({"from": str(from_)} if from_ else {})
     )
@@ -167,6 +171,14 @@ def _heeded(chosen: Any, words: Sequence[str], place: Path) -> None:
         name = word.partition("=")[0]
         if getattr(override(chosen, [word]), name) != getattr(chosen, name):
             raise BadInput(f"--set {word}, but {place} has {name}={getattr(chosen, name)}; leave it away")
+
+
+def _kept(wanted: Any, chosen: Any, preset: str, place: Path) -> None:
+    """BadInput where a preset of a paper's figure would be trained on other clips than that was measured with."""
+    for name in ("pseudo", "height", "width"):
+        own, other = getattr(wanted, name, None), getattr(chosen, name, None)
+        if own != other:
+            raise BadInput(f"preset {preset} is of {name}={own}, but {place} has {name}={other}; take another of them")
 
 
 def _tell(output: Path, last: "Progress | None", as_json: bool) -> None:

@@ -104,7 +104,7 @@ def complete(
 def generate(
     options: Common = DEFAULTS,
     *,
-    frames: int = 10,
+    frames: int | None = None,
     label: str = "",
     guidance: float | None = None,
     order: Literal["confidence", "halton", "scattered"] | None = None,
@@ -114,7 +114,7 @@ def generate(
     """A clip from nothing, of 10 frames per second unless --fps says otherwise; pictures from a model of pictures.
 
     Args:
-        frames: How many frames of a clip to make.
+        frames: How many frames of a clip to make, 10 unless given.
         label: The class of the pictures, by name or number, where the model was taught classes.
         guidance: How much of its class a picture is to have: 1 as it was taught, above that more.
         order: Of a masked prior: which tokens a step keeps, the likeliest, those far apart, or any; by default what its
@@ -123,8 +123,11 @@ def generate(
         against: What a model of pictures was taught with, a folder, a .zip or the word digits: says whether it
             remembers, by the share of pictures nearer to a training picture than to a test picture; one half is right.
     """
-    positive(frames=frames)
+    count = 10 if frames is None else frames
+    positive(frames=count)
     if pictures.drawn_by(options.model):
+        if frames is not None:
+            raise BadInput(f"--frames is how long a clip is to be, which {options.model} was taught; leave it away")
         pictures.generate(options, label=label, guidance=guidance, order=order, temperature=temperature, data=against)
         return
     if against:
@@ -136,9 +139,9 @@ def generate(
     fps = rate(options.fps) or Fraction(10)
 
     def work(model: "VideoModel", source: Input) -> "Iterable[Any]":
-        return _whole(model.generate(frames, fps=fps, **draw(options)))
+        return _whole(model.generate(count, fps=fps, **draw(options)))
 
-    Drawn(options, "generated", work, making=frames).job().make()
+    Drawn(options, "generated", work, making=count).job().make()
 
 
 def demo(*, output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("demo_out"), seed: int = 0) -> None:

@@ -1,10 +1,16 @@
 """Whether a generator remembers: are its pictures nearer to what it learnt than to what it never saw?
 
-A generator that has learnt the distribution and nothing by heart draws pictures whose nearest neighbours among N learnt
-and N held-out ones are as often the one as the other. So its share of `copies` is a half, give or take
-sqrt(1 / 4 n) for n pictures; one that remembers goes to 1. Distances are of pixels: what is moved or mirrored is far.
+A generator that has learnt the distribution and nothing by heart draws pictures whose nearest neighbours among M learnt
+and N held-out ones are learnt ones as often as chance has it, M / (M + N); for one that remembers they always are. What
+is said is the share as if there were as many of both:
+
+      copies = s N / (s N + (1 - s) M),     s = share of pictures whose nearest neighbour is a learnt one
+
+a half for the one and 1 for the other. All that was learnt has to be looked through: of N drawn at random from M, most
+of what is known by heart is not among them. Distances are of pixels: what is moved or mirrored is far.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,12 +46,29 @@ def nearest(pictures: Pictures, others: Pictures) -> Nearest:
     return Nearest(index, error)
 
 
-def copies(pictures: Pictures, learnt: Pictures, held_out: Pictures, *, seed: int = 0) -> float:
-    """The share of `pictures` nearer to a learnt one than to any held-out one, among as many of each drawn by `seed`.
+@dataclass(frozen=True)
+class Memory:
+    """`copies` of n pictures, and from which share on that is more than chance: two deviations above a half.
 
-    A tie counts half: two equal sets say nothing. BadInput as of `nearest`.
+    With q = M / (M + N), s has the variance k q (1 - q) / n and `copies` the slope 1 / (4 q (1 - q)). k >= 1 is how
+    many of the pictures share their nearest neighbour, in the mean: what several are near to counts as seen but once.
     """
-    count = min(len(learnt), len(held_out))
-    chosen = [np.random.default_rng((seed, len(of))).permutation(len(of))[:count] for of in (learnt, held_out)]
-    near, far = (nearest(pictures, of[which]).error for of, which in zip((learnt, held_out), chosen, strict=True))
-    return float((near < far).mean() + (near == far).mean() / 2)
+
+    copies: float
+    limit: float
+
+
+def memory(pictures: Pictures, learnt: Pictures, held_out: Pictures) -> Memory:
+    """Whether `pictures` are copies of `learnt` ones; a tie counts half. BadInput as of `nearest`."""
+    near, far = nearest(pictures, learnt), nearest(pictures, held_out)
+    share = float((near.error < far.error).mean() + (near.error == far.error).mean() / 2)
+    own, other = share * len(held_out), (1 - share) * len(learnt)
+    neighbour = np.where(near.error <= far.error, near.index, len(learnt) + far.index)
+    together = np.square(np.bincount(neighbour)).sum() / len(pictures)
+    q = len(learnt) / (len(learnt) + len(held_out))
+    return Memory(own / (own + other), 0.5 + 0.5 * math.sqrt(together / (len(pictures) * q * (1 - q))))
+
+
+def copies(pictures: Pictures, learnt: Pictures, held_out: Pictures) -> float:
+    """The share of `pictures` nearer to a learnt one than to any held-out one, as if there were as many of both."""
+    return memory(pictures, learnt, held_out).copies

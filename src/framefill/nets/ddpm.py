@@ -56,7 +56,8 @@ class DDPMUNet(nn.Module):
     of 8 it is `diffusers`' UNet2DModel as seed 004 has it, 75,381,252 parameters.
     `width` and `multipliers` give the feature widths per level, `blocks` how many on the way down (one more on the way
     up), `attention` the levels that have it (the middle always does). `patch` > 1 works on patch x patch blocks of
-    pixels as channels. Height and width must be multiples of `stride`; anything else is refused with a `BadInput`.
+    pixels as channels. With `classes` it is told one of them, or none. Height and width must be multiples of `stride`;
+    anything else is refused with a `BadInput`.
 
     Paper: their attention adds its answer to x; the layer that is shared with MCVD halves the variance of the sum.
     """
@@ -73,6 +74,7 @@ class DDPMUNet(nn.Module):
         patch: int = 1,
         answers: int = 0,
         head_width: int = 0,
+        classes: int = 0,
     ):
         super().__init__()
         if len(attention) != len(multipliers):
@@ -86,6 +88,9 @@ class DDPMUNet(nn.Module):
             return Stage(block, Attention(outputs, head_width or outputs) if attends else None)
 
         self.embedding = NoiseLevel(width, embedding)
+        self.named = nn.Embedding(classes + 1, embedding) if classes else None
+        if self.named is not None:
+            nn.init.zeros_(self.named.weight)
         self.stem = conv(channels * patch**2, width)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         features, skips = width, [width]
@@ -109,9 +114,11 @@ class DDPMUNet(nn.Module):
         self.head = conv(features, (answers or channels) * patch**2, scale=0.0)
 
     def forward(self, x: Tensor, label: Tensor, cond: Tensor | None = None) -> Tensor:
-        """x (B, C, H, W), label (B,) in [0, 1000], to (B, answers, H, W). There is no condition: `cond` is None."""
+        """x (B, C, H, W), label (B,) in [0, 1000], to (B, answers, H, W). `cond`: classes (B,), `classes` for none."""
         check_size(x, self.stride)
         level = self.embedding(label, x.dtype)
+        if self.named is not None and cond is not None:
+            level = level + self.named(cond).to(x.dtype)
         h = self.stem(F.pixel_unshuffle(x, self.patch))
         skips = [h]
         for part in self.down:

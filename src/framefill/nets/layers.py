@@ -23,8 +23,20 @@ Layer = TypeVar("Layer", bound=nn.Module)
 def check_size(x: Tensor, stride: int) -> None:
     """BadInput unless x (..., H, W) has a height and width that are multiples of `stride`."""
     H, W = x.shape[-2:]
+    check_sides(H, W, stride)
+
+
+def check_sides(H: int, W: int, stride: int) -> None:
+    """BadInput unless both are multiples of `stride`."""
     if H % stride or W % stride or 0 in (H, W):
         raise BadInput(f"this network takes heights and widths that are multiples of {stride}, got {H}x{W}")
+
+
+def check_dropout(p: float) -> float:
+    """The same; BadInput unless it is a share of numbers that may be set to zero."""
+    if not 0 <= p <= 1:
+        raise BadInput(f"dropout {p} is no share of the numbers; give one in [0, 1]")
+    return p
 
 
 def norm_groups(channels: int) -> int:
@@ -212,7 +224,7 @@ class Dropout(nn.Module):
 
     def __init__(self, p: float):
         super().__init__()
-        self.p = p
+        self.p = check_dropout(p)
 
     def forward(self, h: Tensor) -> Tensor:
         """h (B, C, H, W) to the same shape; in evaluation h itself."""

@@ -32,13 +32,17 @@ class PatchDiscriminator(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Above zero where x looks real, below where it looks made."""
-        if min(x.shape[-2:]) < self.smallest:
-            H, W = x.shape[-2:]
-            raise BadInput(f"pictures of {H}x{W} for a discriminator that needs {self.smallest}; give it fewer layers")
+        self.fits(*x.shape[-2:])
         h = F.leaky_relu(self.convs[0](x), 0.2)
         for conv, norm in zip(self.convs[1:-1], self.norms, strict=True):
             h = F.leaky_relu(norm(conv(h)), 0.2)
         return self.convs[-1](h)
+
+    def fits(self, height: int, width: int) -> None:
+        """BadInput for pictures that are too small."""
+        if min(height, width) < self.smallest:
+            size = f"{height}x{width}"
+            raise BadInput(f"pictures of {size} for a discriminator that needs {self.smallest}; give it fewer layers")
 
 
 class EveryFrame(nn.Module):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from framefill.errors import BadInput
+from framefill.nets.layers import check_dropout
 from framefill.nets.transformer import Memory, Near, Norm, OffsetBias, cosine_block, plain_block, start
 
 Grid = tuple[int, int, int]
@@ -54,7 +55,7 @@ class CausalTokens(nn.Module):
         self.vocabulary, self.grid, self.classes = vocabulary, tuple(grid), classes
         self.inputs = Inputs(vocabulary, grid, classes, width)
         self.first = nn.Parameter(SMALL * torch.randn(width))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(check_dropout(dropout))
         self.blocks = nn.ModuleList([plain_block(width, heads, dropout=dropout) for _ in range(layers)])
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, vocabulary)

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from framefill.errors import BadInput
-from framefill.nets.layers import attend
+from framefill.nets.layers import attend, check_dropout
 
 SHARPNESS = 8.0  # scores of cosine attention lie between minus and plus this, before the learned scales
 
@@ -143,7 +143,7 @@ class Block(nn.Module):
         super().__init__()
         self.attention, self.feed = attention, forward
         self.norms = nn.ModuleList(norms)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(check_dropout(dropout))
 
     def forward(
         self, x: Tensor, bias: Tensor | None = None, *, causal: bool = False, memory: Memory | None = None

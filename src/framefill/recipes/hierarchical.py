@@ -18,6 +18,7 @@ from torch import Tensor
 from framefill.arrays import Rng, derive
 from framefill.errors import BadInput
 from framefill.nets.ddpm import DDPMUNet
+from framefill.nets.layers import check_sides
 from framefill.recipes.pseudo import Pseudo
 from framefill.video.clip import levels
 from framefill.video.images.hierarchy import Heat, Hierarchy, HierarchyModel, Learned
@@ -32,7 +33,8 @@ class Hierarchical(Pseudo):
 
     `learned` says where states come from. The heat goes from `least` to `most` pixels; `sigma` is the noise of its
     states, `spread` that of a step down, for levels in [-1, 1]. With `binary`, every pixel is black or white, drawn
-    with its level as the chance of white (Salimans et al. 2015).
+    with its level as the chance of white (Salimans et al. 2015). With `classes`, that of a picture is told, but for a
+    share `withheld` of the pictures; this is ours.
     """
 
     channels: int = 1
@@ -51,6 +53,7 @@ class Hierarchical(Pseudo):
     attention: tuple[bool, ...] = (False, False, True)
     dropout: float = 0.1
     patch: int = 1
+    withheld: float = 0.1
     batch_size: int = 128
     learning_rate: float = 2e-4
     warmup: int = 5000
@@ -61,16 +64,18 @@ class Hierarchical(Pseudo):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.pseudo != "still" or self.classes:
+        if self.pseudo != "still":
             raise BadInput(f"a hierarchy makes its own states of pictures; leave pseudo=still, not {self.pseudo}")
         if self.levels < 1:
             raise BadInput(f"a hierarchy has at least 1 level, got {self.levels}; set levels=18 or another number")
+        if not 0 <= self.withheld < 1:
+            raise BadInput(f"the share of withheld classes is in [0, 1), got {self.withheld}")
 
-    def network(self, answers: int) -> DDPMUNet:
+    def network(self, answers: int, *, classes: int = 0) -> DDPMUNet:
         """The decoder, or the encoder, freshly initialised."""
         return DDPMUNet(
             self.channels, answers=answers, width=self.features, multipliers=self.multipliers, blocks=self.blocks,
-            attention=self.attention, dropout=self.dropout, patch=self.patch,
+            attention=self.attention, dropout=self.dropout, patch=self.patch, classes=classes,
         )  # fmt: skip
 
     def model(self) -> Hierarchy:
@@ -79,25 +84,35 @@ class Hierarchical(Pseudo):
         states = (
             Learned(self.network(2 * self.channels), self.levels)
             if self.learned
-            else Heat(self.levels, shape, least=self.least, most=self.most, sigma=self.sigma)
-        )
-        return Hierarchy(self.network(self.channels), states, self.levels, spread=self.spread)
+            else Heat(
+                self.levels, shape, least=self.least, most=self.most, sigma=self.sigma, classes=self.classes
+            )
+        )  # fmt: skip
+        decoder = self.network(self.channels, classes=self.classes)
+        check_sides(self.height, self.width, decoder.stride)
+        return Hierarchy(decoder, states, self.levels, spread=self.spread)
 
-    def batch(self, source: Any, seeds: Sequence[int]) -> Tensor:
-        """Training pictures (B, C, H, W) in [-1, 1], one per seed."""
-        x = self.clips(source, seeds)[:, 0]
+    def clips(self, source: Any, seeds: Sequence[int]) -> Tensor:
+        """Training pictures as clips of one frame, in ink where they are binary."""
+        x = super().clips(source, seeds)
         if not self.binary:
             return x
-        chance = Rng([derive(seed, INK) for seed in seeds]).uniform(x.shape[1:])
+        chance = Rng([derive(seed, INK) for seed in seeds]).uniform(x.shape[2:])[:, None]
         return torch.where(chance < (x + 1) / 2, 1.0, -1.0)
 
     def loss(self, model: Hierarchy, batch: Tensor, rng: Rng) -> Tensor:
         """The bound on -log p in nats per number, by one of its terms, per picture (B,)."""
-        return model.loss(batch, rng)
+        clips, labels = self.unpacked(batch)
+        if labels is None:
+            return model.loss(clips[:, 0], rng)
+        hidden = rng.uniform((), clips) < self.withheld
+        return model.loss(clips[:, 0], rng, torch.where(hidden, self.classes, labels))
 
     def product(self, model: Hierarchy, *, card: Any = None, device: str = "cpu") -> HierarchyModel:
         """The trained model with its verbs."""
-        return HierarchyModel(model, self.channels, self.height, self.width, device=device, card=card)
+        return HierarchyModel(
+            model, self.channels, self.height, self.width, self.classes, device=device, card=card
+        )  # fmt: skip
 
     def suited(self, data: str | Path) -> "Hierarchical":
         """The recipe for `data`: this one, pictures are cut to its size."""
@@ -105,7 +120,7 @@ class Hierarchical(Pseudo):
 
     def sheet(self, product: HierarchyModel, source: Any) -> Image.Image:
         """Held-out pictures, drawn ones, and the states of one of them on the way down."""
-        real = np.asarray(levels(self.batch(source, range(12))))
+        real = np.asarray(levels(self.clips(source, range(12))[:, 0]))
         made = next(product.films(12))
         return contact_sheet([("held out", real), ("from nothing", made[:, -1]), ("one of them", made[0])])
 
@@ -123,4 +138,5 @@ PRESETS: dict[str, tuple[Hierarchical, str, str | None]] = {
     "learned": (replace(PAPER, learned=True), "digits, or MNIST as pictures", "IS 7.27"),
     "tiny": (TINY, "digits", None),
     "tiny-learned": (replace(TINY, learned=True), "digits", None),
+    "tiny-digits": (replace(TINY, classes=10), "digits, told which", None),
 }

@@ -119,6 +119,7 @@ class Tokenizer(Coding, Pseudo):
         if not self.adversary:
             return self.tokenizer()
         judge = PatchDiscriminator(self.channels, width=self.judge_features, layers=self.judge_layers)
+        judge.fits(self.height, self.width)
         return Adversarial(self.tokenizer(), EveryFrame(judge), weight=self.adversary, start=self.adversary_start)
 
     def distance(self, device: str = "cpu") -> Distance:

@@ -27,6 +27,7 @@ from framefill.diffusion.target import Eps
 from framefill.diffusion.weight import snr
 from framefill.errors import BadInput
 from framefill.nets.frames import FrameUNet
+from framefill.nets.layers import check_sides
 from framefill.recipes.pseudo import Pseudo
 from framefill.video.clip import levels
 from framefill.video.frames import Framewise, condition, training_sets
@@ -97,8 +98,10 @@ class VideoDiffusion(Pseudo):
         """The denoiser: network, schedule and target."""
         scale = 1000 / self.table  # of each step's noise, so that all together are the same (facts, section 2.2)
         schedule = iddpm(self.table) if self.cosine else ddpm(self.table, 1e-4 * scale, 0.02 * scale)
-        network = Framewise(self.network(), single=self.frames == 1)
-        return Denoiser(network, schedule, Eps(), label=partial(step_label, self.table))
+        network = self.network()
+        check_sides(self.height, self.width, network.stride)
+        framewise = Framewise(network, single=self.frames == 1)
+        return Denoiser(framewise, schedule, Eps(), label=partial(step_label, self.table))
 
     def loss(self, model: Denoiser, batch: Tensor, rng: Rng) -> Tensor:
         """|eps_hat - eps|^2 of the frames to be drawn, per video (B,)."""
