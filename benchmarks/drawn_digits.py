@@ -6,8 +6,9 @@ trained on the training digits (a minute) and asked how often it is right on hel
 
 Columns: `asked for`, the share that the judge takes for the class that was asked for, with its 95 % interval (Wilson);
 DS, its Inception score (bootstrap), next to that of held-out digits; copies, the share nearer to a training digit than
-to a held-out one, as if there were as many of both (a half: nothing is remembered); seconds of processor time a picture. Of the tokenizer:
-PSNR of held-out digits there and back (the last frame), the share of codes in use, their perplexity.
+to a held-out one, as if there were as many of both (a half: nothing is remembered); seconds of processor time a
+picture. Of the tokenizer: PSNR of held-out digits there and back (the last frame), the share of codes in use, their
+perplexity.
 """
 
 import argparse

@@ -33,8 +33,8 @@ from framefill.video.sheet import contact_sheet
 PRESETS = ("tiny", "tiny-learned")
 
 
-def main():
-    words = arguments()
+def main(asked=None):
+    words = arguments(asked)
     words.output.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(words.threads)
     judge, accuracy = classifier(words)
@@ -53,7 +53,7 @@ def main():
     contact_sheet([("held out", real[:16]), *sheet.items()]).save(words.output / "hierarchies.png")
 
 
-def arguments():
+def arguments(asked):
     words = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     words.add_argument("-o", "--output", type=Path, default=Path("hierarchies"))
     words.add_argument("--steps", type=int, help="training steps; by default the preset's")
@@ -62,7 +62,7 @@ def arguments():
     words.add_argument("--seeds", type=int, default=3)
     words.add_argument("--set", action="append", default=[], help="override a field of both, such as features=16")
     words.add_argument("--threads", type=int, default=1)
-    return words.parse_args()
+    return words.parse_args(asked)
 
 
 # ---- models --------------------------------------------------------------------------------------------------------
