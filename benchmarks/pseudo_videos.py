@@ -18,7 +18,8 @@ same parameters"). "still, as many calls" is the paper's table 4, and equal work
 
 The distance is FD-EffLite0, on features of EfficientNet-Lite0, lower is better: on another scale than FID, and never to
 be compared with it. Intervals are Student's over seeds, 95 %, so two seeds are the least that say anything. An ordering
-of the paper (CIFAR-10's) is reproduced, or not, only where they do not overlap; otherwise it is undecided. `copies` is
+of the paper (CIFAR-10's) is reproduced, or not, only where they do not overlap; otherwise it is undecided. Digits have
+a second measure, DS, the Inception score of a judge that is trained on them here: higher is better. `copies` is
 the share of drawn pictures that are nearer to a training picture than to any held-out one, as if there were as many of
 both: above a half, some are remembered. Table 1, of hierarchies on binary digits, is that of hierarchies.py.
 Theorem 4.1 is printed too: as its formula says, and as least squares finds on drawn videos.
@@ -34,6 +35,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import hierarchies
 import numpy as np
 import torch
 
@@ -139,8 +141,6 @@ def main():
 
 def table_1(words):
     """Hierarchies whose states are the heat equation's beside learned ones, by the script that does it alone."""
-    import hierarchies
-
     given = {"--output": words.output / "hierarchies", "--samples": words.samples, "--seeds": words.seeds,
              "--threads": words.threads, "--steps": words.steps, "--budget": words.budget}  # fmt: skip
     hierarchies.main([str(word) for pair in given.items() if pair[1] is not None for word in pair])
@@ -176,7 +176,11 @@ class Bench:
         self.known = recipe.source(words.data, "train", cache=words.cache).pixels
         mixed = np.random.default_rng(0).permutation(len(self.held_out))[: words.samples]
         self.real = np.asarray(self.held_out[np.sort(mixed)])
-        self.rows = self.features(self.real)
+        self.rows, self.judge = self.features(self.real), None
+        if words.data == "digits":
+            self.judge, accuracy = hierarchies.classifier(words)
+            own = hierarchies.score(self.judge, self.real)["DS"]
+            print(f"the judge is right on {100 * accuracy:.1f} % of held-out digits, whose DS is {own:.2f}")
 
     def chosen(self, arms):
         """The names and arms of a part that were asked for."""
@@ -215,6 +219,7 @@ class Bench:
         if not place.exists():
             pictures, said = make()
             said |= {"FD": frechet_distance(self.rows, self.features(pictures)), "steps": step, "seed": seed}
+            said |= {} if self.judge is None else {"DS": hierarchies.score(self.judge, pictures)["DS"]}
             with replacing(place) as part, part.open("wb") as file:
                 np.savez(file, shown=pictures[:12], said=json.dumps(said | {"kind": kind, "arm": name}))
             print(f"{kind} {name} {seed}: FD {said['FD']:.2f}", flush=True)
@@ -287,19 +292,21 @@ def interval(values):
     return mean, mean - half, mean + half
 
 
+def measures(rows):
+    """What arms are held against each other by, and whether more of it is better."""
+    judged = all("DS" in said for found in rows.values() for said in found)
+    return {"FD": False, "DS": True} if judged else {"FD": False}
+
+
 def table(rows):
     """Every kind and arm as Markdown."""
-    lines = ["| model | arm | FD-EffLite0 | PSNR | copies | bits | parameters | calls | steps |", "|---" * 9 + "|"]
+    shown = [("PSNR", ".2f"), ("copies", ".2f"), ("bits", ".0f"), ("parameters", ",.0f"), ("calls", ".0f")]
+    names = [f"{key}-EffLite0" if key == "FD" else key for key in measures(rows)]
+    heads = ["model", "arm", *names, *(key for key, _ in shown), "steps"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for label, found in rows.items():
-        mean, low, _ = interval([said["FD"] for said in found])
-        cells = [f"{mean:.1f} ± {mean - low:.1f}"]
-        for key, form in (
-            ("PSNR", ".2f"),
-            ("copies", ".2f"),
-            ("bits", ".0f"),
-            ("parameters", ",.0f"),
-            ("calls", ".0f"),
-        ):
+        cells = [spread(found, key, digits) for key, digits in zip(measures(rows), (1, 2), strict=False)]
+        for key, form in shown:
             values = [said[key] for said in found if key in said]
             cells.append(format(np.mean(values), form) if values else "")
         steps = sorted({said["steps"] for said in found})
@@ -308,40 +315,46 @@ def table(rows):
     return "\n".join(lines)
 
 
-def apart(rows, kind, better, worse):
-    """1 where the interval of one arm lies below the other's, -1 above, 0 where they meet; None: there is no such."""
+def spread(found, key, digits):
+    """The mean of what was found and half its interval."""
+    mean, low, _ = interval([said[key] for said in found])
+    return f"{mean:.{digits}f} ± {mean - low:.{digits}f}"
+
+
+def apart(rows, kind, better, worse, key="FD"):
+    """1 where the interval of one arm is better than the other's, -1 worse, 0 where they meet; None: there is none."""
     if f"{kind}|{better}" not in rows or f"{kind}|{worse}" not in rows:
         return None
-    (_, *one), (_, *other) = (interval([said["FD"] for said in rows[f"{kind}|{arm}"]]) for arm in (better, worse))
-    return int(one[1] < other[0]) - int(other[1] < one[0])
+    (_, *one), (_, *other) = (interval([said[key] for said in rows[f"{kind}|{arm}"]]) for arm in (better, worse))
+    below = int(one[1] < other[0]) - int(other[1] < one[0])
+    return -below if measures(rows)[key] else below
 
 
-def equal(rows, kind, better, worse):
+def equal(rows, kind, better, worse, key):
     """What becomes of an ordering on equal terms."""
     if (better, worse) not in EQUAL:
         return "equal already"
     better, worse = EQUAL[better, worse]
-    found = apart(rows, kind, better, worse)
-    return "not run" if found is None else f"{('undecided', 'yes', 'no')[found]}: {better} < {worse}"
+    found = apart(rows, kind, better, worse, key)
+    return "not run" if found is None else f"{('undecided', 'yes', 'no')[found]}: {better} before {worse}"
 
 
 def orderings(rows):
     """Every ordering that was asked for, and whether these runs have it, as it is and on equal terms."""
-    lines = ["| table | of | better | worse | here | on equal terms |", "|---" * 6 + "|"]
+    by = list(measures(rows))
+    heads = ["table", "of", "better", "worse"]
+    heads += [f"{what}{', by ' + key if len(by) > 1 else ''}" for key in by for what in ("here", "on equal terms")]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for number, kind, better, worse in ORDERINGS:
-        found = apart(rows, kind, better, worse)
-        if found is None:
-            continue
-        words = ("reproduced", "not reproduced") if number != "-" else ("yes", "no")
-        cells = [
-            number,
-            kind,
-            better,
-            worse,
-            {1: words[0], -1: words[1], 0: "undecided"}[found],
-            equal(rows, kind, better, worse),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
+        cells = [number, kind, better, worse]
+        for key in by:
+            found = apart(rows, kind, better, worse, key)
+            if found is None:
+                break
+            words = ("reproduced", "not reproduced") if number != "-" else ("yes", "no")
+            cells += [{1: words[0], -1: words[1], 0: "undecided"}[found], equal(rows, kind, better, worse, key)]
+        else:
+            lines.append(f"| {' | '.join(cells)} |")
     steps = [said["steps"] for found in rows.values() for said in found]
     seeds = max(len(found) for found in rows.values())
     said = f"All of it after {min(steps)} to {max(steps)} steps and with {seeds} seed(s): an ordering of models"

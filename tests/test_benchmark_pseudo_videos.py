@@ -22,7 +22,9 @@ def loaded(name):
 
 @pytest.fixture(scope="module")
 def bench():
-    return loaded("pseudo_videos")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(FOLDER)  # it imports another script of that folder
+        return loaded("pseudo_videos")
 
 
 def said(values, arm, kind="diffusion"):
@@ -47,6 +49,18 @@ def test_an_ordering_is_claimed_only_where_intervals_are_apart(bench):
     assert "first-order" not in bench.orderings(clear)
     assert "after 7 to 7 steps" in bench.orderings(clear)
     assert "| diffusion | high-order-4 | 10.0 ± 0.2 |" in bench.table(clear)
+
+
+def test_digits_are_held_against_each_other_by_the_judge_too_where_more_is_better(bench):
+    def judged(distances, scores, arm):
+        return {f"diffusion|{arm}": [{"FD": f, "DS": d, "steps": 7} for f, d in zip(distances, scores, strict=True)]}
+
+    near = judged([10, 10.1, 9.9], [2, 2.1, 1.9], "high-order-4")
+    far = judged([20, 20.1, 19.9], [5, 5.1, 4.9], "still")
+    said = bench.orderings(near | far)
+    assert "| here, by FD | on equal terms, by FD | here, by DS |" in said
+    assert "| high-order-4 | still | reproduced | not run | not reproduced | not run |" in said
+    assert "| diffusion | still | 20.0 ± 0.2 | 5.00 ± 0.25 |" in bench.table(near | far)
 
 
 def test_what_is_compared_is_equal_where_it_says_so(bench):
@@ -82,7 +96,7 @@ def test_an_ordering_has_its_answer_on_equal_terms_beside_it(bench):
     rows = said([10, 10.1, 9.9], "high-order-4") | said([20, 20.1, 19.9], "still")
     fair = {value: said([value, value + 0.1, value - 0.1], "still, same parameters") for value in (5.0, 10.0, 30.0)}
     ask = lambda value: bench.orderings(rows | fair[value]).split("high-order-4 | still |")[1].split("\n")[0]  # noqa: E731
-    stand_in = "high-order-4 < still, same parameters |"
+    stand_in = "high-order-4 before still, same parameters |"
     assert ask(30.0) == f" reproduced | yes: {stand_in}"
     assert ask(5.0) == f" reproduced | no: {stand_in}"
     assert ask(10.0) == f" reproduced | undecided: {stand_in}"
