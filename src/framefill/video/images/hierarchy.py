@@ -110,7 +110,7 @@ class Heat(States):
     def _gaussians(self) -> tuple[Tensor, Tensor]:
         """Means (rows, numbers) and roots of covariances (rows, numbers, numbers) of every class, and of all; float64.
 
-        Where no picture of a class was ever told, nothing is known of it, and it is like all.
+        Where no picture of a class was ever told, its numbers are N(0, 1), as they were to begin with.
         """
         numbers = self.mean.shape[-1]
         mean, square = self.mean.double().view(-1, numbers), self.square.double().view(-1, numbers, numbers)
