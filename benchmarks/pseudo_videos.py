@@ -114,12 +114,11 @@ ORDERINGS = [
 
 def main():
     words = arguments()
-    if words.part == ["theorem"]:
-        print(theorem())
-        return
     if "hierarchies" in words.part:
         table_1(words)
     if not {"tokens", "diffusion"} & set(words.part):
+        if "theorem" in words.part:
+            print(theorem())
         return
     words.output.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(words.threads)

@@ -104,6 +104,20 @@ def test_an_ordering_has_its_answer_on_equal_terms_beside_it(bench):
     assert "| 3 | diffusion | high-order-4 | high-order-8 | undecided | equal already |" in bench.orderings(same)
 
 
+def test_one_command_makes_table_1_too_and_the_theorem_where_asked(bench, monkeypatch, capsys):
+    given = []
+    monkeypatch.setattr(bench.hierarchies, "main", given.extend)
+    monkeypatch.setattr(bench, "theorem", lambda: "theorem 4.1")
+    for parts, printed in ((["hierarchies"], ""), (["hierarchies", "theorem"], "theorem 4.1\n")):
+        given.clear()
+        monkeypatch.setattr("sys.argv", ["pseudo_videos.py", "digits", "-o", "out", "--steps", "3", "--part", *parts])
+        bench.main()
+        assert capsys.readouterr().out == printed
+        told = dict(zip(given[::2], given[1::2], strict=True))
+        assert (told["--output"], told["--steps"], "--budget" in told) == ("out/hierarchies", "3", False)
+        assert vars(bench.hierarchies.arguments(given))["seeds"] == 3
+
+
 def test_theorem_4_1_is_printed_by_formula_and_as_drawn(bench):
     """The gains of the facts, section 0.9: none of first order, 0.10 % and 0.38 % of high order."""
     lines = bench.theorem(pixels=2**18).splitlines()[2:]
