@@ -41,7 +41,7 @@ class PseudoVideo(ABC):
         if self.frames < self.fewest():
             raise BadInput(
                 f"this pseudo-video takes at least {self.fewest()} frames, got {self.frames}; for the image alone take "
-                f"still, which is Still()"
+                "still"
             )
 
     def __call__(self, images: Tensor, rng: Rng) -> Tensor:
